@@ -1,0 +1,759 @@
+//! The breaker: ask, settle, trip, and the hand.
+//!
+//! Each move follows the same three steps: read the gate's word, decide from it (and from the time, which `decided`
+//! turns into a word of its own), and exchange it. Who wins the exchange reports it; who loses goes on from the word
+//! that won.
+
+use core::cell::Cell;
+use core::time::Duration;
+
+use crate::clock::{Clock, DefaultClock};
+use crate::config::{OnCancel, OnMaxWait, Plan};
+use crate::error::{IllegalTransition, Rejected};
+use crate::observer::{Observer, SettledCall, Transition, WouldTrip};
+use crate::outcome::{Outcome, Settled};
+use crate::permit::{Breaker, Pass, Permit};
+use crate::policy::engine::Call;
+use crate::policy::{Causes, Consecutive, Period, Policy};
+use crate::raw::bits::{Field, GENERATION_BITS, generation_after};
+use crate::raw::gate::{Admission, Gate, Kind, ProbeOutcome, Verdict, Word};
+use crate::raw::published::Published;
+use crate::snapshot::{CountsList, Generation, Reason, Snapshot, State, Trip};
+use crate::sync::{AtomicU64, Ordering, const_fn};
+use crate::time::Timestamp;
+
+// held: [ generation 20 | causes 44 ]
+const HELD: Field = Field::first(u64::BITS - GENERATION_BITS);
+const HELD_TAG: Field = HELD.then(GENERATION_BITS);
+
+/// A lock-free circuit breaker.
+///
+/// It is shared by reference (`&`, a `static`, an `Arc`) among any number of threads and tasks, and made with
+/// [`builder`](Self::builder), or as a constant with [`new`](Self::new).
+///
+/// - `P`, the [`Policy`]: when to trip. Default: [`Consecutive`] failures.
+/// - `C`, the [`Clock`]. Default: [`DefaultClock`].
+/// - `O`, the [`Observer`]. Default: none.
+///
+/// No method blocks, allocates, or waits for another thread. What happens before a call's outcome is settled is
+/// visible to whoever sees the state that came of it (the gate is read with Acquire, and moved with Release).
+///
+/// ```
+/// use failfast::{CallError, CircuitBreaker};
+/// use std::time::Duration;
+///
+/// let breaker = CircuitBreaker::builder().failures(5).open_for(Duration::from_secs(30)).build()?;
+/// match breaker.call(|| "42".parse::<u32>()) {
+///     Ok(value) => assert_eq!(value, 42),
+///     Err(CallError::Rejected(rejected)) => println!("not called, {rejected}"),
+///     Err(CallError::Failed(error)) => println!("called, and failed: {error}"),
+/// }
+/// # Ok::<(), failfast::ConfigError>(())
+/// ```
+pub struct CircuitBreaker<P: Policy = Consecutive, C = DefaultClock, O = ()> {
+    gate: Gate,
+    policy: P,
+    rules: P::Rules,
+    plan: Plan,
+    clock: C,
+    observer: O,
+    /// The latest time seen, for clocks that may step back.
+    latest: AtomicU64,
+    /// When the open state began, in milliseconds.
+    opened: Published,
+    /// Whose cause began the outage: the policy's index and 1, or 0 if no policy's.
+    culprit: Published,
+    /// Metrics-only: which causes held after the last outcome.
+    held: AtomicU64,
+    observer_panics: AtomicU64,
+}
+
+impl<P: Policy, C, O> CircuitBreaker<P, C, O> {
+    const_fn! {
+        pub(crate) fn from_parts(policy: P, rules: P::Rules, plan: Plan, clock: C, observer: O, first: Word) -> Self {
+            Self {
+                gate: Gate::new(first),
+                policy,
+                rules,
+                plan,
+                clock,
+                observer,
+                latest: AtomicU64::new(0),
+                opened: Published::new(),
+                culprit: Published::new(),
+                held: AtomicU64::new(0),
+                observer_panics: AtomicU64::new(0),
+            }
+        }
+    }
+
+    /// The observer that it was built with.
+    ///
+    /// ```
+    /// use failfast::{CircuitBreaker, History};
+    ///
+    /// let breaker = CircuitBreaker::builder().observer(History::<16>::new()).build()?;
+    /// breaker.open();
+    /// assert_eq!(breaker.observer().recent().count(), 1);
+    /// # Ok::<(), failfast::ConfigError>(())
+    /// ```
+    pub const fn observer(&self) -> &O {
+        &self.observer
+    }
+
+    /// How many times an observer has panicked. Without the feature `std` panics are not caught.
+    ///
+    /// ```
+    /// let breaker = failfast::CircuitBreaker::builder().on_transition(|_| panic!("no")).build()?;
+    /// # std::panic::set_hook(Box::new(|_| ()));
+    /// breaker.open();
+    /// assert_eq!(breaker.observer_panics(), 1);
+    /// # Ok::<(), failfast::ConfigError>(())
+    /// ```
+    pub fn observer_panics(&self) -> u64 {
+        // ORDERING: Relaxed, a count that nothing hangs on.
+        self.observer_panics.load(Ordering::Relaxed)
+    }
+}
+
+/// Asking, and what is seen from outside.
+impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
+    /// Asks for a permit to make one call. Settle it with its outcome; dropped unsettled it is a cancelled call.
+    ///
+    /// A closed breaker is asked with one load, and reads no clock unless the policy wants to know how long calls
+    /// take.
+    ///
+    /// # Errors
+    /// [`Rejected`] if the call must not be made: why, and how long to wait.
+    ///
+    /// ```
+    /// # let breaker = failfast::CircuitBreaker::builder().build()?;
+    /// let permit = breaker.try_acquire()?;
+    /// let result = "42".parse::<u32>();
+    /// permit.settle_by(&result);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline]
+    pub fn try_acquire(&self) -> Result<Permit<&Self>, Rejected> {
+        self.ask().map(|pass| Permit::new(self, pass))
+    }
+
+    /// [`try_acquire`](Self::try_acquire) for a permit that owns its breaker, to be sent to another thread or task.
+    ///
+    /// # Errors
+    /// As for `try_acquire`.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// let breaker = Arc::new(failfast::CircuitBreaker::builder().build()?);
+    /// let permit = breaker.try_acquire_owned()?;
+    /// std::thread::spawn(move || permit.success()).join().unwrap();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[cfg(feature = "alloc")]
+    #[inline]
+    pub fn try_acquire_owned(self: &alloc::sync::Arc<Self>) -> Result<Permit<alloc::sync::Arc<Self>>, Rejected> {
+        self.ask().map(|pass| Permit::new(self.clone(), pass))
+    }
+
+    /// The effective state: an open breaker whose wait is over reads [`State::HalfOpen`], and a half-open one whose
+    /// `max_wait` is over what that makes of it. Reading changes nothing.
+    ///
+    /// ```
+    /// # let breaker = failfast::CircuitBreaker::builder().build()?;
+    /// assert_eq!(breaker.state(), failfast::State::Closed);
+    /// # Ok::<(), failfast::ConfigError>(())
+    /// ```
+    pub fn state(&self) -> State {
+        self.effective(self.gate.load(), self.now()).0
+    }
+
+    /// The state, its counts, and what led to it. See [`Snapshot`].
+    pub fn snapshot(&self) -> Snapshot {
+        loop {
+            let word = self.gate.load();
+            let now = self.now();
+            let snapshot = self.snapshot_of(word, now);
+            // What was read belongs together if the gate still holds the word afterwards.
+            if self.gate.load() == word {
+                return snapshot;
+            }
+        }
+    }
+
+    fn snapshot_of(&self, word: Word, now: Timestamp) -> Snapshot {
+        let (state, decided) = self.effective(word, now);
+        let mut counts = CountsList::default();
+        let mut trip = None;
+        let mut retry_after = None;
+        let mut probes = None;
+        let mut since = Some(decided.time());
+        match state {
+            State::Closed | State::MetricsOnly => self.policy.live(&self.rules, word.generation(), now, &mut counts),
+            State::Open | State::HalfOpen => {
+                if let Some(outage) = self.gate.outage(word) {
+                    let published = |index| self.policy.published(&self.rules, outage.start, index);
+                    (0..P::COUNT).filter_map(published).for_each(|policy| counts.push(policy));
+                }
+                trip = self.trip_of(word).map(|trip| match Reason::of(decided.kind()) {
+                    Some(reason) => Trip { reason, ..trip },
+                    None => trip,
+                });
+                if state == State::Open {
+                    retry_after = Some(decided.time() - now);
+                    since = self.opened.read(word.generation()).map(Timestamp::from_millis);
+                    if decided != word {
+                        since = Some(word.time());
+                    }
+                } else {
+                    probes = self.gate.probes(word).filter(|_| word.kind() == Kind::HalfOpen);
+                    if decided.kind() == Kind::HalfOpen {
+                        since = Some(Timestamp::ORIGIN + (decided.time() - (Timestamp::ORIGIN + self.plan.max_wait())));
+                    }
+                }
+            }
+            State::ForcedOpen | State::Disabled => {}
+        }
+        let generation = Generation(word.generation());
+        Snapshot { state, generation, now, since, retry_after, trip, counts, probes }
+    }
+
+    /// Why the open or half-open gate `word` opened. No window is walked for it: it is made of published words.
+    fn trip_of(&self, word: Word) -> Option<Trip> {
+        let outage = self.gate.outage(word)?;
+        let kind = if word.kind() == Kind::HalfOpen { outage.kind } else { word.kind() };
+        let culprit = self.culprit.read(outage.start);
+        let index = culprit.map_or(0, |culprit| culprit.saturating_sub(1)) as usize;
+        Some(Trip {
+            reason: Reason::of(kind)?,
+            counts: culprit.and_then(|_| self.policy.published(&self.rules, outage.start, index)),
+            limit: self.policy.limit(&self.rules, index, kind),
+        })
+    }
+}
+
+/// Time.
+impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
+    /// The clock's time, or the latest that was seen if the clock has stepped back.
+    #[inline]
+    fn now(&self) -> Timestamp {
+        let now = self.clock.now();
+        if C::MONOTONIC { now } else { self.latest(now) }
+    }
+
+    fn latest(&self, now: Timestamp) -> Timestamp {
+        // ORDERING: Relaxed, only the largest value counts; who needs the order of anything else has the gate.
+        let latest = self.latest.load(Ordering::Relaxed);
+        if now.as_nanos() > latest {
+            // ORDERING: Relaxed, as above.
+            Timestamp::from_nanos(self.latest.fetch_max(now.as_nanos(), Ordering::Relaxed).max(now.as_nanos()))
+        } else {
+            Timestamp::from_nanos(latest)
+        }
+    }
+
+    /// What time alone makes of a word, without a call: a half-open period that is over without a verdict is open or
+    /// closed since that moment. With `OnMaxWait::Renew` it stays what it is until the next call, as does an open
+    /// wait that is over.
+    fn decided(&self, word: Word, now: Timestamp) -> Word {
+        if word.kind() != Kind::HalfOpen || !word.is_over(now) {
+            return word;
+        }
+        match self.plan.on_max_wait {
+            OnMaxWait::Renew => word,
+            OnMaxWait::Close => word.next(Kind::Closed, word.millis()),
+            OnMaxWait::Open => self.reopened(word, Kind::ProbeTimeout, word.time(), None).unwrap_or(word),
+        }
+    }
+
+    /// The state that `word` stands for at `now`, and the word that time has made of it.
+    fn effective(&self, word: Word, now: Timestamp) -> (State, Word) {
+        let decided = self.decided(word, now);
+        let waited = decided.kind().is_open() && decided.is_over(now);
+        (if waited { State::HalfOpen } else { State::of(decided.kind()) }, decided)
+    }
+
+    /// The word for opening the half-open gate `word` again at `at`, for `wait` or the configured wait. None if the
+    /// gate has moved on.
+    fn reopened(&self, word: Word, kind: Kind, at: Timestamp, wait: Option<Duration>) -> Option<Word> {
+        let outage = self.gate.outage(word)?.reopened_as(kind);
+        Some(self.open_word(word, kind, at, wait, outage.reopened))
+    }
+
+    fn open_word(&self, from: Word, kind: Kind, at: Timestamp, wait: Option<Duration>, reopened: u64) -> Word {
+        let configured = || self.plan.wait(reopened, generation_after(from.generation(), 1));
+        let wait = wait.map_or_else(configured, |wait| self.plan.capped(wait));
+        from.next(kind, (at + wait).as_millis_ceil())
+    }
+}
+
+/// Asking a gate that is not closed, and moving it.
+impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
+    #[inline]
+    fn pass(&self, word: Word) -> Pass {
+        let timed = self.policy.is_timed(&self.rules) || matches!(self.plan.on_cancel, OnCancel::FailureAfter(_));
+        Pass { word, started: if timed { self.now() } else { Timestamp::ORIGIN } }
+    }
+
+    // | gate                  | time            | answer     | gate afterwards                                |
+    // |-----------------------|-----------------|------------|------------------------------------------------|
+    // | closed, metrics-only, | any             | admitted   | the same                                       |
+    // | disabled              |                 |            |                                                |
+    // | forced open           | any             | rejected   | the same                                       |
+    // | open                  | before its end  | rejected   | the same                                       |
+    // | open                  | from its end on | asks again | half-open                                      |
+    // | half-open             | before its end  | admitted, or rejected without a place; the same            |
+    // | half-open, decided    | any             | asks again | closed or open, as the probes decided          |
+    // | half-open             | from its end on | asks again | half-open anew, open or closed (`on_max_wait`) |
+    #[cold]
+    fn ask_gate(&self, mut word: Word) -> Result<Pass, Rejected> {
+        loop {
+            let kind = word.kind();
+            if matches!(kind, Kind::Closed | Kind::MetricsOnly | Kind::Disabled) {
+                return Ok(self.pass(word));
+            }
+            if kind == Kind::ForcedOpen {
+                return Err(self.reject(word, None));
+            }
+            let now = self.now();
+            let over = word.is_over(now);
+            word = match kind {
+                Kind::HalfOpen if over => self.end_half_open(word, now),
+                Kind::HalfOpen => match self.gate.admit(word, self.plan.quota) {
+                    Admission::Admitted => return Ok(self.pass(word)),
+                    Admission::Full => return Err(self.reject(word, None)),
+                    Admission::Decided(verdict) => self.conclude(word, verdict, now),
+                    // Somebody with a later time has sealed it: it is over.
+                    Admission::Over => self.end_half_open(word, now.max(word.time())),
+                },
+                _ if over => self.begin_half_open(word, now),
+                _ => return Err(self.reject(word, Some(word.time() - now))),
+            };
+        }
+    }
+
+    fn reject(&self, word: Word, retry_after: Option<Duration>) -> Rejected {
+        let rejected = Rejected { state: State::of(word.kind()), retry_after, trip: self.trip_of(word) };
+        self.tell(|observer| observer.on_rejected(&rejected));
+        rejected
+    }
+
+    /// Half-opens an open gate, or renews a sealed half-open one. Gives the gate's word afterwards, as do the moves
+    /// below, whoever has made it.
+    fn begin_half_open(&self, word: Word, now: Timestamp) -> Word {
+        let end = (now + self.plan.max_wait()).as_millis_ceil();
+        match self.gate.half_open(word, end) {
+            Ok(to) => self.moved(word, to, now, None),
+            Err(current) => current,
+        }
+    }
+
+    /// Ends a half-open period that is over, unless its probes have decided in time.
+    fn end_half_open(&self, word: Word, now: Timestamp) -> Word {
+        match self.gate.seal(word, self.plan.quota) {
+            Err(verdict) => self.conclude(word, verdict, now),
+            Ok(()) => match self.decided(word, now) {
+                same if same == word => self.begin_half_open(word, now),
+                to => self.exchange(word, to, word.time()),
+            },
+        }
+    }
+
+    /// Moves the half-open gate `word` as its probes have decided.
+    fn conclude(&self, word: Word, verdict: Verdict, now: Timestamp) -> Word {
+        match verdict {
+            Verdict::Close => self.exchange(word, word.next(Kind::Closed, now.as_millis()), now),
+            Verdict::Reopen => self.reopen(word, Kind::ProbeFailed, now, None),
+        }
+    }
+
+    fn reopen(&self, word: Word, kind: Kind, now: Timestamp, wait: Option<Duration>) -> Word {
+        match self.reopened(word, kind, now, wait) {
+            Some(to) => self.exchange(word, to, now),
+            None => self.gate.load(),
+        }
+    }
+
+    /// Begins an outage: opens a gate that is neither open nor half-open.
+    fn open_anew(&self, word: Word, kind: Kind, culprit: Option<usize>, now: Timestamp, wait: Option<Duration>) -> Word {
+        let to = self.open_word(word, kind, now, wait, 0);
+        let mut evidence = CountsList::default();
+        self.policy.live(&self.rules, word.generation(), now, &mut evidence);
+        match self.gate.exchange(word, to) {
+            Ok(()) => self.moved(word, to, now, Some((evidence, culprit))),
+            Err(current) => current,
+        }
+    }
+
+    fn exchange(&self, from: Word, to: Word, at: Timestamp) -> Word {
+        match self.gate.exchange(from, to) {
+            Ok(()) => self.moved(from, to, at, None),
+            Err(current) => current,
+        }
+    }
+
+    /// What the winner of a move does after it: publishes what belongs to it, and tells of it.
+    fn moved(&self, from: Word, to: Word, at: Timestamp, evidence: Option<(CountsList, Option<usize>)>) -> Word {
+        let generation = to.generation();
+        let in_outage = to.kind().is_open() || to.kind() == Kind::HalfOpen;
+        if to.kind().is_open() {
+            self.opened.publish(generation, at.as_millis());
+        }
+        if let Some((counts, culprit)) = &evidence {
+            self.policy.publish(generation, &mut counts.iter());
+            self.culprit.publish(generation, culprit.map_or(0, |index| index as u64 + 1));
+        }
+        self.policy.begin(Period { gate: &self.gate, word: to }, in_outage);
+        if !in_outage {
+            self.opened.keep_recent(generation);
+            self.culprit.keep_recent(generation);
+        }
+        let (from, state) = (State::of(from.kind()), State::of(to.kind()));
+        if from != state {
+            let trip = Reason::of(to.kind()).map(|reason| {
+                let index = evidence.as_ref().and_then(|(_, culprit)| *culprit).unwrap_or(0);
+                let counts = evidence.and_then(|(counts, _)| counts.get(index));
+                Trip { reason, counts, limit: self.policy.limit(&self.rules, index, to.kind()) }
+            });
+            let transition = Transition { from, to: state, trip, generation: Generation(generation), at };
+            self.tell(|observer| observer.on_transition(&transition));
+        }
+        to
+    }
+
+    /// Calls the observer, whose panic changes nothing here.
+    fn tell(&self, event: impl FnOnce(&O)) {
+        #[cfg(feature = "std")]
+        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| event(&self.observer))).is_err() {
+            // ORDERING: Relaxed, a count that nothing hangs on.
+            self.observer_panics.fetch_add(1, Ordering::Relaxed);
+        }
+        #[cfg(not(feature = "std"))]
+        event(&self.observer);
+    }
+}
+
+/// Settling.
+impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
+    /// Records an outcome of a closed or metrics-only breaker.
+    #[inline]
+    fn record(&self, pass: Pass, failed: bool) {
+        let call = Moment { breaker: self, started: pass.started, now: Cell::new(None) };
+        let period = Period { gate: &self.gate, word: pass.word };
+        let causes = self.policy.record(&self.rules, period, failed, &call);
+        if causes != Causes::NONE || !pass.word.is_closed() {
+            self.evaluate(period, causes, &call);
+        }
+    }
+
+    #[cold]
+    fn evaluate(&self, period: Period<'_>, causes: Causes, call: &Moment<'_, P, C, O>) {
+        if !period.word.is_closed() {
+            self.shadow(period, causes, call);
+        } else if let Some((index, kind)) = causes.first() {
+            self.open_anew(period.word, kind, Some(index), call.now(), None);
+        }
+    }
+
+    /// Metrics-only: tells of each cause that has begun to hold with this outcome.
+    fn shadow(&self, period: Period<'_>, causes: Causes, call: &Moment<'_, P, C, O>) {
+        let generation = period.word.generation();
+        // ORDERING: Acquire, so that the gate, where it is asked, is read after it.
+        let mut old = self.held.load(Ordering::Acquire);
+        let begun = loop {
+            let ours = HELD_TAG.get(old) == generation;
+            if !ours && self.gate.load() != period.word {
+                return;
+            }
+            let held = if ours { HELD.get(old) as u32 } else { 0 };
+            let new = HELD_TAG.put(generation) | HELD.put(u64::from(causes.0));
+            // ORDERING: AcqRel, so that who finds a cause held sees what made it; Acquire as above.
+            match self.held.compare_exchange_weak(old, new, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => break causes.0 & !held,
+                Err(current) => old = current,
+            }
+        };
+        for cause in (0..u32::BITS).map(|bit| Causes(begun & 1 << bit)) {
+            if let Some((index, kind)) = cause.first() {
+                self.would_trip(generation, kind, Some(index), call.now());
+            }
+        }
+    }
+
+    fn would_trip(&self, generation: u64, kind: Kind, index: Option<usize>, now: Timestamp) {
+        let mut counts = CountsList::default();
+        self.policy.live(&self.rules, generation, now, &mut counts);
+        let index = index.unwrap_or(0);
+        let limit = self.policy.limit(&self.rules, index, kind);
+        let Some(reason) = Reason::of(kind) else { return };
+        let would_trip = WouldTrip { trip: Trip { reason, counts: counts.get(index), limit } };
+        self.tell(|observer| observer.on_would_trip(&would_trip));
+    }
+
+    /// Brings the gate up to date with its probes and with time, as far as that needs no call, and gives its word.
+    fn catch_up(&self) -> Word {
+        loop {
+            let word = self.gate.load();
+            if word.kind() != Kind::HalfOpen {
+                return word;
+            }
+            let now = self.now();
+            if let Some(verdict) = self.gate.verdict(word, self.plan.quota) {
+                self.conclude(word, verdict, now);
+            } else if self.decided(word, now) != word {
+                self.end_half_open(word, now);
+            } else {
+                return word;
+            }
+        }
+    }
+
+    /// Settles what is not a success or failure of a closed breaker in its own generation.
+    #[cold]
+    fn settle_gate(&self, pass: Pass, settled: Settled) {
+        let word = self.catch_up();
+        let now = self.now();
+        let straggler = word != pass.word || (word.kind() == Kind::HalfOpen && word.is_over(now));
+        if self.observer.observes_outcomes() && word.kind() != Kind::Disabled {
+            let call = SettledCall { settled, counted: !straggler };
+            self.tell(|observer| observer.on_outcome(&call));
+        }
+        if straggler {
+            return;
+        }
+        let elapsed = now - pass.started;
+        let outcome = match (settled, self.plan.on_cancel) {
+            (Settled::With(outcome), _) => outcome,
+            (Settled::Cancelled, OnCancel::Failure) => Outcome::Failure,
+            (Settled::Cancelled, OnCancel::FailureAfter(after)) if elapsed >= after => Outcome::Failure,
+            (Settled::Cancelled, _) => Outcome::Ignored,
+        };
+        match (word.kind(), outcome) {
+            (Kind::Closed | Kind::MetricsOnly, Outcome::Ignored) => {}
+            (Kind::Closed | Kind::MetricsOnly, Outcome::Success) => self.record(pass, false),
+            (Kind::Closed | Kind::MetricsOnly, Outcome::Failure) => self.record(pass, true),
+            (Kind::Closed, Outcome::OpenFor(wait)) => {
+                let call = Moment { breaker: self, started: pass.started, now: Cell::new(Some(now)) };
+                self.policy.record(&self.rules, Period { gate: &self.gate, word }, true, &call);
+                self.open_anew(word, Kind::Requested, None, now, wait);
+            }
+            (Kind::MetricsOnly, Outcome::OpenFor(_)) => {
+                self.record(pass, true);
+                self.would_trip(word.generation(), Kind::Requested, None, now);
+            }
+            (Kind::HalfOpen, Outcome::OpenFor(wait)) => _ = self.reopen(word, Kind::ProbeRequested, now, wait),
+            (Kind::HalfOpen, outcome) => {
+                let outcome = match outcome {
+                    Outcome::Success if !self.policy.is_slow(&self.rules, elapsed) => ProbeOutcome::Succeeded,
+                    Outcome::Ignored => ProbeOutcome::Returned,
+                    _ => ProbeOutcome::Failed,
+                };
+                if let (_, Some(verdict)) = self.gate.settle(word, outcome, self.plan.quota) {
+                    self.conclude(word, verdict, now);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// By hand. Each takes effect at once; setting the state that the breaker is in already changes nothing.
+impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
+    /// Opens it for a full wait from now, also when it is open already (then without a transition).
+    ///
+    /// ```
+    /// # let breaker = failfast::CircuitBreaker::builder().build()?;
+    /// breaker.open();
+    /// assert_eq!(breaker.state(), failfast::State::Open);
+    /// assert_eq!(breaker.snapshot().trip().unwrap().reason(), failfast::Reason::ByHand);
+    /// # Ok::<(), failfast::ConfigError>(())
+    /// ```
+    pub fn open(&self) {
+        self.open_by_hand(None);
+    }
+
+    /// [`open`](Self::open), for this long instead of the configured wait, but at most its maximum.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// # let breaker = failfast::CircuitBreaker::builder().build()?;
+    /// breaker.open_for(Duration::from_secs(3600));
+    /// assert!(breaker.snapshot().retry_after().unwrap() > Duration::from_secs(3500));
+    /// # Ok::<(), failfast::ConfigError>(())
+    /// ```
+    pub fn open_for(&self, wait: Duration) {
+        self.open_by_hand(Some(wait));
+    }
+
+    fn open_by_hand(&self, wait: Option<Duration>) {
+        self.by_hand(|word, now| match word.kind() {
+            Kind::HalfOpen => self.reopen(word, Kind::ProbeByHand, now, wait) != word,
+            kind if kind.is_open() => {
+                let Some(outage) = self.gate.outage(word) else { return false };
+                let configured = || self.plan.wait(outage.reopened, word.generation());
+                let wait = wait.map_or_else(configured, |wait| self.plan.capped(wait));
+                self.gate.exchange(word, word.until((now + wait).as_millis_ceil())).is_ok()
+            }
+            _ => self.open_anew(word, Kind::ByHand, None, now, wait) != word,
+        });
+    }
+
+    /// Closes it, with empty windows. A closed one stays as it is.
+    ///
+    /// ```
+    /// # let breaker = failfast::CircuitBreaker::builder().build()?;
+    /// breaker.open();
+    /// breaker.close();
+    /// assert_eq!(breaker.state(), failfast::State::Closed);
+    /// # Ok::<(), failfast::ConfigError>(())
+    /// ```
+    pub fn close(&self) {
+        self.set(Kind::Closed);
+    }
+
+    /// Closes it with empty windows, also when it is closed already (then without a transition): calls in flight
+    /// become stragglers.
+    ///
+    /// ```
+    /// # let breaker = failfast::CircuitBreaker::builder().build()?;
+    /// breaker.try_acquire()?.failure();
+    /// breaker.reset();
+    /// assert_eq!(breaker.snapshot().consecutive_failures(), Some(0));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn reset(&self) {
+        self.by_hand(|word, now| self.won(word, word.next(Kind::Closed, now.as_millis()), now));
+    }
+
+    /// Lets an open breaker's probes through now. A half-open one stays as it is.
+    ///
+    /// # Errors
+    /// [`IllegalTransition`] from any other state.
+    ///
+    /// ```
+    /// # let breaker = failfast::CircuitBreaker::builder().build()?;
+    /// assert!(breaker.half_open().is_err());
+    /// breaker.open();
+    /// breaker.half_open()?;
+    /// assert_eq!(breaker.state(), failfast::State::HalfOpen);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn half_open(&self) -> Result<(), IllegalTransition> {
+        loop {
+            let word = self.catch_up();
+            match word.kind() {
+                Kind::HalfOpen => return Ok(()),
+                kind if kind.is_open() => _ = self.begin_half_open(word, self.now()),
+                kind => return Err(IllegalTransition { from: State::of(kind) }),
+            }
+        }
+    }
+
+    /// Rejects every call until the hand moves it on; time does not.
+    ///
+    /// ```
+    /// # let breaker = failfast::CircuitBreaker::builder().build()?;
+    /// breaker.force_open();
+    /// assert_eq!(breaker.try_acquire().unwrap_err().retry_after(), None);
+    /// # Ok::<(), failfast::ConfigError>(())
+    /// ```
+    pub fn force_open(&self) {
+        self.set(Kind::ForcedOpen);
+    }
+
+    /// Lets every call through and records nothing, until the hand moves it on.
+    ///
+    /// ```
+    /// # let breaker = failfast::CircuitBreaker::builder().failures(1).build()?;
+    /// breaker.disable();
+    /// breaker.try_acquire()?.failure();
+    /// assert!(breaker.try_acquire().is_ok());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn disable(&self) {
+        self.set(Kind::Disabled);
+    }
+
+    /// Lets every call through and records it, but only reports a trip
+    /// ([`Observer::on_would_trip`]), each time that a cause begins to hold. For trying out thresholds.
+    ///
+    /// ```
+    /// # let breaker = failfast::CircuitBreaker::builder().failures(1).build()?;
+    /// breaker.metrics_only();
+    /// breaker.try_acquire()?.failure();
+    /// assert_eq!(breaker.snapshot().consecutive_failures(), Some(1));
+    /// assert!(breaker.try_acquire().is_ok());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn metrics_only(&self) {
+        self.set(Kind::MetricsOnly);
+    }
+
+    fn set(&self, kind: Kind) {
+        self.by_hand(|word, now| word.kind() == kind || self.won(word, word.next(kind, now.as_millis()), now));
+    }
+
+    fn won(&self, from: Word, to: Word, now: Timestamp) -> bool {
+        self.exchange(from, to, now) == to
+    }
+
+    /// Tries a move from whatever the gate holds until it is made. Each failure is another thread's move.
+    fn by_hand(&self, attempt: impl Fn(Word, Timestamp) -> bool) {
+        let backoff = crossbeam_utils::Backoff::new();
+        while !attempt(self.catch_up(), self.now()) {
+            backoff.spin();
+        }
+    }
+}
+
+impl<P: Policy, C: Clock, O: Observer> Breaker for CircuitBreaker<P, C, O> {
+    #[inline]
+    fn ask(&self) -> Result<Pass, Rejected> {
+        let word = self.gate.load();
+        if word.is_closed() { Ok(self.pass(word)) } else { self.ask_gate(word) }
+    }
+
+    #[inline]
+    fn settle(&self, pass: Pass, settled: Settled) {
+        let failed = match settled {
+            Settled::With(Outcome::Success) => false,
+            Settled::With(Outcome::Failure) => true,
+            _ => return self.settle_gate(pass, settled),
+        };
+        if !pass.word.is_closed() || self.gate.load() != pass.word {
+            return self.settle_gate(pass, settled);
+        }
+        if self.observer.observes_outcomes() {
+            self.tell(|observer| observer.on_outcome(&SettledCall { settled, counted: true }));
+        }
+        self.record(pass, failed);
+    }
+}
+
+/// When a call was settled, by the breaker's clock, read at most once.
+struct Moment<'a, P: Policy, C, O> {
+    breaker: &'a CircuitBreaker<P, C, O>,
+    started: Timestamp,
+    now: Cell<Option<Timestamp>>,
+}
+
+impl<P: Policy, C: Clock, O: Observer> Call for Moment<'_, P, C, O> {
+    #[inline]
+    fn now(&self) -> Timestamp {
+        let now = self.now.get().unwrap_or_else(|| self.breaker.now());
+        self.now.set(Some(now));
+        now
+    }
+
+    #[inline]
+    fn elapsed(&self) -> Duration {
+        self.now() - self.started
+    }
+}
+
+impl<P: Policy, C: Clock, O: Observer> core::fmt::Debug for CircuitBreaker<P, C, O> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "CircuitBreaker({})", self.snapshot())
+    }
+}

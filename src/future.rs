@@ -1,0 +1,154 @@
+//! The futures of asynchronous calls, written by hand: they hold the call's parts, and nothing else but the permit.
+
+use core::ops::Deref;
+use core::pin::Pin;
+use core::task::{Context, Poll, ready};
+
+use pin_project_lite::pin_project;
+
+use crate::error::{CallError, Rejected};
+use crate::outcome::{Outcome, Settled};
+use crate::permit::{Breaker, Permit};
+
+pin_project! {
+    /// A call in progress: what [`call_async`](crate::CircuitBreaker::call_async) gives. It is `Send` when its parts
+    /// are.
+    ///
+    /// ```
+    /// use failfast::{CallFuture, CircuitBreaker, Outcome};
+    /// use std::future::{Ready, ready};
+    ///
+    /// type Quote = Ready<Result<u32, String>>;
+    /// struct Quotes<'a> {
+    ///     pending: CallFuture<&'a CircuitBreaker, fn() -> Quote, Quote, fn(&Result<u32, String>) -> Outcome>,
+    /// }
+    /// let breaker = CircuitBreaker::builder().build()?;
+    /// let quotes = Quotes { pending: breaker.call_async(|| ready(Ok(42))) };
+    /// assert_eq!(pollster::block_on(quotes.pending), Ok(42));
+    /// # Ok::<(), failfast::ConfigError>(())
+    /// ```
+    #[must_use = "futures do nothing unless polled"]
+    pub struct CallFuture<H, F, Fut, K>
+    where
+        H: Deref,
+        H::Target: Breaker,
+    {
+        #[pin]
+        state: State<H, F, Fut, K>,
+    }
+}
+
+pin_project! {
+    #[project = StateProjection]
+    #[project_replace = StateOwned]
+    enum State<H, F, Fut, K>
+    where
+        H: Deref,
+        H::Target: Breaker,
+    {
+        Waiting { holder: H, f: F, classify: K },
+        Running { permit: Permit<H>, #[pin] future: Fut, classify: Option<K> },
+        Over,
+    }
+}
+
+impl<H, F, Fut, K> CallFuture<H, F, Fut, K>
+where
+    H: Deref,
+    H::Target: Breaker,
+{
+    #[inline]
+    pub(crate) fn new(holder: H, f: F, classify: K) -> Self {
+        Self { state: State::Waiting { holder, f, classify } }
+    }
+}
+
+impl<H, F, Fut, K, T, E> Future for CallFuture<H, F, Fut, K>
+where
+    H: Deref,
+    H::Target: Breaker,
+    F: FnOnce() -> Fut,
+    Fut: Future<Output = Result<T, E>>,
+    K: FnOnce(&Result<T, E>) -> Outcome,
+{
+    type Output = Result<T, CallError<E>>;
+
+    /// # Panics
+    /// When it is polled again after it was ready, or after it panicked.
+    #[inline]
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.project().state;
+        if let StateProjection::Waiting { .. } = state.as_mut().project()
+            && let StateOwned::Waiting { holder, f, classify } = state.as_mut().project_replace(State::Over)
+        {
+            let pass = holder.ask()?;
+            let mut permit = Permit::new(holder, pass);
+            permit.if_dropped(Settled::With(Outcome::Failure));
+            let future = f();
+            state.set(State::Running { permit, future, classify: Some(classify) });
+        }
+        let StateProjection::Running { permit, future, classify } = state.as_mut().project() else {
+            panic!("polled after it was ready");
+        };
+        // Dropped from inside the poll means unwinding, a failure; dropped between two polls it is cancelled.
+        permit.if_dropped(Settled::With(Outcome::Failure));
+        match future.poll(context) {
+            Poll::Pending => {
+                permit.if_dropped(Settled::Cancelled);
+                Poll::Pending
+            }
+            Poll::Ready(result) => {
+                if let Some(classify) = classify.take() {
+                    permit.if_dropped(Settled::With(classify(&result)));
+                }
+                state.set(State::Over);
+                Poll::Ready(result.map_err(CallError::Failed))
+            }
+        }
+    }
+}
+
+pin_project! {
+    /// A call in progress, or its fallback: what
+    /// [`call_async_or_else`](crate::CircuitBreaker::call_async_or_else) gives.
+    #[must_use = "futures do nothing unless polled"]
+    pub struct OrElseFuture<Call, G, Fallback> {
+        #[pin]
+        call: Call,
+        fallback: Option<G>,
+        #[pin]
+        running: Option<Fallback>,
+    }
+}
+
+impl<Call, G, Fallback> OrElseFuture<Call, G, Fallback> {
+    #[inline]
+    pub(crate) fn new(call: Call, fallback: G) -> Self {
+        Self { call, fallback: Some(fallback), running: None }
+    }
+}
+
+impl<Call, G, Fallback, T, E> Future for OrElseFuture<Call, G, Fallback>
+where
+    Call: Future<Output = Result<T, CallError<E>>>,
+    G: FnOnce(Rejected) -> Fallback,
+    Fallback: Future<Output = Result<T, E>>,
+{
+    type Output = Result<T, E>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        if this.running.is_none() {
+            match ready!(this.call.poll(context)) {
+                Ok(value) => return Poll::Ready(Ok(value)),
+                Err(CallError::Failed(error)) => return Poll::Ready(Err(error)),
+                Err(CallError::Rejected(rejected)) => {
+                    let fallback = this.fallback.take().expect("a call is ready once");
+                    this.running.set(Some(fallback(rejected)));
+                }
+            }
+        }
+        this.running.as_pin_mut().expect("set above").poll(context)
+    }
+}

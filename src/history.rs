@@ -1,0 +1,173 @@
+//! The last transitions, to be read later.
+
+use core::fmt;
+
+use crate::observer::{Observer, Transition};
+use crate::raw::bits::{Field, GENERATION_BITS, generations_between};
+use crate::snapshot::{Generation, Reason, State, Trip};
+use crate::sync::{AtomicU64, Ordering, const_fn};
+use crate::time::Timestamp;
+
+// states: [ generation 20 | written 1 | from 3 | to 3 | reason 4 ], 33 bits to spare
+const REASON: Field = Field::first(4);
+const TO: Field = REASON.then(3);
+const FROM: Field = TO.then(3);
+const WRITTEN: Field = FROM.then(1);
+const STATES_TAG: Field = WRITTEN.then(GENERATION_BITS);
+
+// time:   [ generation 20 | milliseconds 44 ]
+const MILLIS: Field = Field::first(44);
+const TIME_TAG: Field = MILLIS.then(GENERATION_BITS);
+
+/// An [`Observer`] that keeps the last `N` transitions: bounded, lock-free, without allocation, fit for a `static`.
+///
+/// ```
+/// use failfast::{CircuitBreaker, History, State};
+///
+/// let breaker = CircuitBreaker::builder().observer(History::<2>::new()).build()?;
+/// breaker.open();
+/// breaker.half_open()?;
+/// breaker.close();
+/// let recent: Vec<_> = breaker.observer().recent().map(|transition| transition.to()).collect();
+/// assert_eq!(recent, [State::HalfOpen, State::Closed]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// It keeps state, reason, generation and time (in whole milliseconds), not the counts that made a trip.
+pub struct History<const N: usize> {
+    written: AtomicU64,
+    slots: [Slot; N],
+}
+
+struct Slot {
+    states: AtomicU64,
+    time: AtomicU64,
+}
+
+impl<const N: usize> History<N> {
+    const_fn! {
+        /// An empty history.
+        #[must_use]
+        pub fn new() -> Self {
+            const { assert!(N > 0, "a history keeps at least one transition") }
+            Self { written: AtomicU64::new(0), slots: slots() }
+        }
+    }
+
+    /// The last transitions, oldest first, by their generations. One that is being written is left out.
+    pub fn recent(&self) -> impl Iterator<Item = Transition> + use<N> {
+        let mut recent = [None; N];
+        let mut slots = self.slots.iter();
+        recent.fill_with(|| slots.next().and_then(Slot::read));
+        let newest = recent.iter().flatten().map(|transition| transition.generation);
+        let newest = newest.reduce(|newest, other| if other.is_after(newest) { other } else { newest });
+        let age = |transition: &Option<Transition>| match (transition, newest) {
+            (Some(transition), Some(newest)) => generations_between(transition.generation.0, newest.0),
+            _ => u64::MAX,
+        };
+        recent.sort_unstable_by_key(|transition| core::cmp::Reverse(age(transition)));
+        recent.into_iter().flatten()
+    }
+}
+
+#[cfg(not(failfast_loom))]
+const fn slots<const N: usize>() -> [Slot; N] {
+    [const { Slot { states: AtomicU64::new(0), time: AtomicU64::new(0) } }; N]
+}
+
+#[cfg(failfast_loom)]
+fn slots<const N: usize>() -> [Slot; N] {
+    core::array::from_fn(|_| Slot { states: AtomicU64::new(0), time: AtomicU64::new(0) })
+}
+
+impl<const N: usize> Default for History<N> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<const N: usize> Observer for History<N> {
+    #[inline]
+    fn observes_outcomes(&self) -> bool {
+        false
+    }
+
+    fn on_transition(&self, transition: &Transition) {
+        // ORDERING: Relaxed, only that each gets a number of its own.
+        let number = self.written.fetch_add(1, Ordering::Relaxed);
+        self.slots[(number % N as u64) as usize].write(transition);
+    }
+}
+
+impl Slot {
+    fn write(&self, transition: &Transition) {
+        let generation = transition.generation.0;
+        let reason = transition.reason().map_or(0, |reason| reason as u64 + 1);
+        let states = STATES_TAG.put(generation)
+            | WRITTEN.put(1)
+            | FROM.put(transition.from as u64)
+            | TO.put(transition.to as u64)
+            | REASON.put(reason);
+        let time = TIME_TAG.put(generation) | MILLIS.put(transition.at.as_millis());
+        // A writer that slept while the ring went round must not replace a newer transition by an older one.
+        let newer = |tag: Field, old: u64| Generation(tag.get(old)).is_after(transition.generation);
+        let replace = |word: &AtomicU64, tag: Field, new: u64| {
+            let keep = |old| (STATES_TAG.get(old) != 0 || WRITTEN.get(old) == 1) && newer(tag, old);
+            // ORDERING: Release, pairs with `read`; Acquire, so that the second word is written after the first.
+            _ = word.fetch_update(Ordering::AcqRel, Ordering::Acquire, |old| (!keep(old)).then_some(new));
+        };
+        replace(&self.time, TIME_TAG, time);
+        replace(&self.states, STATES_TAG, states);
+    }
+
+    fn read(&self) -> Option<Transition> {
+        // ORDERING: Acquire, pairs with `write`. Two words with one generation are of one write.
+        let states = self.states.load(Ordering::Acquire);
+        // ORDERING: Acquire, as above.
+        let time = self.time.load(Ordering::Acquire);
+        let generation = STATES_TAG.get(states);
+        if WRITTEN.get(states) == 0 || TIME_TAG.get(time) != generation {
+            return None;
+        }
+        let reason = REASON.get(states).checked_sub(1).and_then(|reason| REASONS.get(reason as usize));
+        Some(Transition {
+            from: *STATES.get(FROM.get(states) as usize)?,
+            to: *STATES.get(TO.get(states) as usize)?,
+            trip: reason.map(|&reason| Trip { reason, counts: None, limit: 0 }),
+            generation: Generation(generation),
+            at: Timestamp::from_millis(MILLIS.get(time)),
+        })
+    }
+}
+
+/// In the order of their declaration, as are the reasons.
+const STATES: [State; 6] =
+    [State::Closed, State::Open, State::HalfOpen, State::ForcedOpen, State::Disabled, State::MetricsOnly];
+
+const REASONS: [Reason; 8] = [
+    Reason::ConsecutiveFailures,
+    Reason::Failures,
+    Reason::FailureRate,
+    Reason::SlowCallRate,
+    Reason::Requested,
+    Reason::ProbeFailed,
+    Reason::ProbeTimeout,
+    Reason::ByHand,
+];
+
+impl<const N: usize> fmt::Debug for History<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.recent()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tables_are_in_order() {
+        assert!(STATES.iter().enumerate().all(|(index, state)| *state as usize == index));
+        assert!(REASONS.iter().enumerate().all(|(index, reason)| *reason as usize == index));
+    }
+}

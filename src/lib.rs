@@ -1,0 +1,50 @@
+//! A circuit breaker for latency-critical services: it fails fast when a dependency is down, and recovers gracefully
+//! when it is back.
+
+#![no_std]
+#![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+#[cfg(feature = "alloc")]
+extern crate alloc;
+#[cfg(any(feature = "std", test))]
+extern crate std;
+
+mod breaker;
+mod builder;
+mod call;
+mod clock;
+mod config;
+mod error;
+mod future;
+mod history;
+mod observer;
+mod outcome;
+mod permit;
+mod policy;
+mod raw;
+mod snapshot;
+mod sync;
+mod time;
+
+pub use breaker::CircuitBreaker;
+pub use builder::Builder;
+pub use clock::{Clock, DefaultClock, ManualClock};
+#[cfg(all(feature = "std", not(failfast_loom)))]
+pub use clock::{CoarseClock, Upkeep};
+pub use config::{Config, OnCancel, OnMaxWait};
+pub use error::{CallError, ConfigError, IllegalTransition, Rejected};
+pub use future::{CallFuture, OrElseFuture};
+pub use history::History;
+pub use observer::{Observer, OnTransition, SettledCall, Transition, WouldTrip};
+pub use outcome::{Outcome, Settled};
+pub use permit::{Breaker, Permit};
+#[cfg(feature = "alloc")]
+pub use policy::{BoxPolicy, HeapBuckets, HeapCalls, Rule};
+pub use policy::{Buckets, Calls, Consecutive, CountWindow, IntoPolicy, LastCalls, LastTime, Policy, Spec, TimeWindow};
+pub use policy::Window;
+#[cfg(not(failfast_loom))]
+pub use policy::InlinePolicy;
+pub use snapshot::{Counts, Generation, ProbeCounts, Reason, Snapshot, Span, State, Trip};
+pub use sync::LOCK_FREE;
+pub use time::Timestamp;

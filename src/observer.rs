@@ -1,0 +1,320 @@
+//! Who wants to know what the breaker does.
+
+use core::fmt;
+
+use crate::error::Rejected;
+use crate::outcome::Settled;
+use crate::snapshot::{Generation, Reason, State, Trip};
+use crate::time::Timestamp;
+
+/// Is told of what a breaker does: on the thread that did it, after it took effect, outside any lock.
+///
+/// Every method does nothing unless implemented. An observer may call the breaker. Each transition is told exactly
+/// once, by the thread that won it; callbacks of different threads may overlap and arrive out of order, so order
+/// them by [`Transition::generation`] (or use [`History`](crate::History)), and read a gauge from
+/// [`state`](crate::CircuitBreaker::state) rather than build it from events.
+///
+/// With the feature `std` a panic in an observer is caught and counted
+/// ([`observer_panics`](crate::CircuitBreaker::observer_panics)); without it observers must not panic.
+///
+/// `&T`, `Arc<T>` (feature `alloc`) and tuples of observers are observers.
+///
+/// ```
+/// use failfast::{CircuitBreaker, Observer, Rejected, Transition};
+/// use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+///
+/// #[derive(Default)]
+/// struct Counts { transitions: AtomicU64, rejected: AtomicU64 }
+///
+/// impl Observer for Counts {
+///     fn on_transition(&self, _: &Transition) { self.transitions.fetch_add(1, Relaxed); }
+///     fn on_rejected(&self, _: &Rejected) { self.rejected.fetch_add(1, Relaxed); }
+/// }
+///
+/// let counts = Counts::default();
+/// let breaker = CircuitBreaker::builder().failures(1).observer(&counts).build()?;
+/// breaker.try_acquire()?.failure();
+/// assert!(breaker.try_acquire().is_err());
+/// assert_eq!(counts.transitions.load(Relaxed), 1);
+/// assert_eq!(counts.rejected.load(Relaxed), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub trait Observer: Send + Sync {
+    /// Whether [`on_outcome`](Self::on_outcome) does anything. Answer `false` where it does not, and no call pays
+    /// for it.
+    #[inline]
+    fn observes_outcomes(&self) -> bool {
+        true
+    }
+
+    /// The breaker has changed its state.
+    fn on_transition(&self, transition: &Transition) {
+        _ = transition;
+    }
+
+    /// A call was rejected.
+    fn on_rejected(&self, rejected: &Rejected) {
+        _ = rejected;
+    }
+
+    /// A call was settled. Not told while the breaker is disabled.
+    fn on_outcome(&self, outcome: &SettledCall) {
+        _ = outcome;
+    }
+
+    /// In [`State::MetricsOnly`]: a cause to trip has begun to hold.
+    fn on_would_trip(&self, would_trip: &WouldTrip) {
+        _ = would_trip;
+    }
+}
+
+/// A change of state.
+///
+/// ```
+/// use failfast::{CircuitBreaker, State, Transition};
+/// use std::sync::Mutex;
+///
+/// let seen = Mutex::new(Vec::new());
+/// let breaker = CircuitBreaker::builder()
+///     .failures(1)
+///     .on_transition(|transition: &Transition| seen.lock().unwrap().push(*transition))
+///     .build()?;
+/// breaker.try_acquire()?.failure();
+/// breaker.close();
+///
+/// let seen = seen.lock().unwrap();
+/// assert_eq!((seen[0].from(), seen[0].to()), (State::Closed, State::Open));
+/// assert_eq!(seen[0].to_string(), "closed -> open (1 call failed in a row (limit 1))");
+/// assert_eq!(seen[1].to_string(), "open -> closed");
+/// assert!(seen[0].at() <= seen[1].at());
+/// assert_ne!(seen[0].generation(), seen[1].generation());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Transition {
+    pub(crate) from: State,
+    pub(crate) to: State,
+    pub(crate) trip: Option<Trip>,
+    pub(crate) generation: Generation,
+    pub(crate) at: Timestamp,
+}
+
+impl Transition {
+    /// The state before.
+    #[must_use]
+    pub const fn from(&self) -> State {
+        self.from
+    }
+
+    /// The state after.
+    #[must_use]
+    pub const fn to(&self) -> State {
+        self.to
+    }
+
+    /// Why, if it opened.
+    #[must_use]
+    pub fn reason(&self) -> Option<Reason> {
+        self.trip.map(|trip| trip.reason())
+    }
+
+    /// Why, if it opened, with the counts that made it.
+    #[must_use]
+    pub const fn trip(&self) -> Option<Trip> {
+        self.trip
+    }
+
+    /// The generation that began with it.
+    #[must_use]
+    pub const fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// When, by the breaker's clock.
+    #[must_use]
+    pub const fn at(&self) -> Timestamp {
+        self.at
+    }
+}
+
+impl fmt::Display for Transition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} -> {}", self.from, self.to)?;
+        self.trip.map_or(Ok(()), |trip| write!(f, " ({trip})"))
+    }
+}
+
+/// A call that was settled.
+///
+/// ```
+/// use failfast::{CircuitBreaker, Observer, Outcome, Settled, SettledCall};
+///
+/// struct Print;
+/// impl Observer for Print {
+///     fn on_outcome(&self, call: &SettledCall) {
+///         assert_eq!(call.settled(), Settled::With(Outcome::Success));
+///         assert!(call.counted());
+///     }
+/// }
+/// let breaker = CircuitBreaker::builder().observer(Print).build()?;
+/// breaker.try_acquire()?.success();
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SettledCall {
+    pub(crate) settled: Settled,
+    pub(crate) counted: bool,
+}
+
+impl SettledCall {
+    /// How it ended.
+    #[must_use]
+    pub const fn settled(&self) -> Settled {
+        self.settled
+    }
+
+    /// Whether it ended in the generation in which it was admitted. A straggler did not, and changed nothing.
+    #[must_use]
+    pub const fn counted(&self) -> bool {
+        self.counted
+    }
+}
+
+/// A trip that [`State::MetricsOnly`] only reports.
+///
+/// ```
+/// use failfast::{CircuitBreaker, Observer, Reason, WouldTrip};
+///
+/// struct Shadow;
+/// impl Observer for Shadow {
+///     fn on_would_trip(&self, would_trip: &WouldTrip) {
+///         assert_eq!(would_trip.reason(), Reason::ConsecutiveFailures);
+///         assert_eq!(would_trip.trip().to_string(), "1 call failed in a row (limit 1)");
+///     }
+/// }
+/// let breaker = CircuitBreaker::builder().failures(1).observer(Shadow).build()?;
+/// breaker.metrics_only();
+/// breaker.try_acquire()?.failure();
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct WouldTrip {
+    pub(crate) trip: Trip,
+}
+
+impl WouldTrip {
+    /// Why it would have opened.
+    #[must_use]
+    pub const fn reason(&self) -> Reason {
+        self.trip.reason()
+    }
+
+    /// Why, with the counts.
+    #[must_use]
+    pub const fn trip(&self) -> Trip {
+        self.trip
+    }
+}
+
+/// No observer, at no cost.
+impl Observer for () {
+    #[inline]
+    fn observes_outcomes(&self) -> bool {
+        false
+    }
+}
+
+/// The closure given to [`Builder::on_transition`](crate::Builder::on_transition).
+#[derive(Clone, Copy, Debug)]
+pub struct OnTransition<F>(pub(crate) F);
+
+impl<F: Fn(&Transition) + Send + Sync> Observer for OnTransition<F> {
+    #[inline]
+    fn observes_outcomes(&self) -> bool {
+        false
+    }
+
+    fn on_transition(&self, transition: &Transition) {
+        (self.0)(transition);
+    }
+}
+
+macro_rules! forward {
+    ($($pointer:ty),+) => {$(
+        impl<T: Observer + ?Sized> Observer for $pointer {
+            #[inline]
+            fn observes_outcomes(&self) -> bool {
+                (**self).observes_outcomes()
+            }
+
+            fn on_transition(&self, transition: &Transition) {
+                (**self).on_transition(transition);
+            }
+
+            fn on_rejected(&self, rejected: &Rejected) {
+                (**self).on_rejected(rejected);
+            }
+
+            fn on_outcome(&self, outcome: &SettledCall) {
+                (**self).on_outcome(outcome);
+            }
+
+            fn on_would_trip(&self, would_trip: &WouldTrip) {
+                (**self).on_would_trip(would_trip);
+            }
+        }
+    )+};
+}
+forward!(&T);
+#[cfg(feature = "alloc")]
+forward!(alloc::sync::Arc<T>, alloc::boxed::Box<T>);
+
+/// Several observers, each told of everything: a panic in one does not keep it from the next.
+macro_rules! observe_all {
+    ($($name:ident)+) => {
+        #[allow(non_snake_case, reason = "the macro names each variable after its type")]
+        impl<$($name: Observer),+> Observer for ($($name,)+) {
+            #[inline]
+            fn observes_outcomes(&self) -> bool {
+                let ($($name,)+) = self;
+                $($name.observes_outcomes())||+
+            }
+
+            fn on_transition(&self, transition: &Transition) {
+                let ($($name,)+) = self;
+                tell_all([$(&|| $name.on_transition(transition)),+]);
+            }
+
+            fn on_rejected(&self, rejected: &Rejected) {
+                let ($($name,)+) = self;
+                tell_all([$(&|| $name.on_rejected(rejected)),+]);
+            }
+
+            fn on_outcome(&self, outcome: &SettledCall) {
+                let ($($name,)+) = self;
+                tell_all([$(&|| $name.on_outcome(outcome)),+]);
+            }
+
+            fn on_would_trip(&self, would_trip: &WouldTrip) {
+                let ($($name,)+) = self;
+                tell_all([$(&|| $name.on_would_trip(would_trip)),+]);
+            }
+        }
+    };
+}
+observe_all!(A B);
+observe_all!(A B C);
+observe_all!(A B C D);
+
+#[cfg(feature = "std")]
+fn tell_all<const N: usize>(callbacks: [&dyn Fn(); N]) {
+    let panics = callbacks.map(|callback| std::panic::catch_unwind(std::panic::AssertUnwindSafe(callback)).err());
+    if let Some(panic) = panics.into_iter().flatten().next() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+#[cfg(not(feature = "std"))]
+fn tell_all<const N: usize>(callbacks: [&dyn Fn(); N]) {
+    callbacks.map(|callback| callback());
+}

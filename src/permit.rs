@@ -1,0 +1,147 @@
+//! The right to make one call.
+
+use core::fmt;
+use core::ops::Deref;
+use core::time::Duration;
+
+use crate::error::Rejected;
+use crate::outcome::{Outcome, Settled};
+use crate::raw::gate::Word;
+use crate::time::Timestamp;
+
+/// What a call was admitted with: the gate's word, by which a straggler is known, and when it started, if anybody
+/// wants to know.
+#[derive(Clone, Copy, Debug)]
+pub struct Pass {
+    pub(crate) word: Word,
+    pub(crate) started: Timestamp,
+}
+
+/// What a permit or a future needs of the breaker that it holds.
+pub trait Breaker {
+    #[doc(hidden)]
+    fn ask(&self) -> Result<Pass, Rejected>;
+
+    #[doc(hidden)]
+    fn settle(&self, pass: Pass, settled: Settled);
+}
+
+/// The right to make one call, and the duty to say how it ended.
+///
+/// Settling consumes it. Dropped unsettled (an early return, a cancelled future, unwinding) it counts as a cancelled
+/// call: by default nothing, see [`OnCancel`](crate::OnCancel). `H` is how it holds its breaker: `&CircuitBreaker<…>`
+/// or `Arc<CircuitBreaker<…>>`.
+///
+/// ```
+/// use failfast::CircuitBreaker;
+///
+/// let breaker = CircuitBreaker::builder().build()?;
+/// breaker.try_acquire()?.success();
+/// breaker.try_acquire()?.failure();
+/// breaker.try_acquire()?.ignore();
+/// drop(breaker.try_acquire()?); // cancelled
+/// assert_eq!(breaker.snapshot().consecutive_failures(), Some(1));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use = "a permit that is dropped at once is a cancelled call"]
+pub struct Permit<H>
+where
+    H: Deref,
+    H::Target: Breaker,
+{
+    holder: H,
+    pass: Pass,
+    /// As what it will be settled when it is dropped, which is the one way in which it is settled.
+    as_what: Settled,
+}
+
+impl<H> Permit<H>
+where
+    H: Deref,
+    H::Target: Breaker,
+{
+    #[inline]
+    pub(crate) fn new(holder: H, pass: Pass) -> Self {
+        Self { holder, pass, as_what: Settled::Cancelled }
+    }
+
+    /// From now on being dropped means this.
+    #[inline]
+    pub(crate) fn if_dropped(&mut self, settled: Settled) {
+        self.as_what = settled;
+    }
+
+    /// The call succeeded.
+    #[inline]
+    pub fn success(self) {
+        self.settle(Outcome::Success);
+    }
+
+    /// The call failed.
+    #[inline]
+    pub fn failure(self) {
+        self.settle(Outcome::Failure);
+    }
+
+    /// The call says nothing about the callee.
+    #[inline]
+    pub fn ignore(self) {
+        self.settle(Outcome::Ignored);
+    }
+
+    /// The call failed, and the callee asked for a pause: opens at once, for this long (at most the configured
+    /// maximum), or with `None` for the configured wait.
+    ///
+    /// ```
+    /// use failfast::{CircuitBreaker, State};
+    /// use std::time::Duration;
+    ///
+    /// let breaker = CircuitBreaker::builder().build()?;
+    /// breaker.try_acquire()?.open_for(Duration::from_secs(7));
+    /// assert_eq!(breaker.state(), State::Open);
+    /// assert!(breaker.snapshot().retry_after().unwrap() <= Duration::from_secs(7));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn open_for(self, wait: impl Into<Option<Duration>>) {
+        self.settle(Outcome::OpenFor(wait.into()));
+    }
+
+    /// Success for `Ok`, failure for `Err`.
+    #[inline]
+    pub fn settle_by<T, E>(self, result: &Result<T, E>) {
+        self.settle(Outcome::of(result));
+    }
+
+    /// Settles it with any outcome.
+    ///
+    /// ```
+    /// # let breaker = failfast::CircuitBreaker::builder().build()?;
+    /// breaker.try_acquire()?.settle(failfast::Outcome::Failure);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline]
+    pub fn settle(mut self, outcome: Outcome) {
+        self.if_dropped(Settled::With(outcome));
+    }
+}
+
+impl<H> Drop for Permit<H>
+where
+    H: Deref,
+    H::Target: Breaker,
+{
+    #[inline]
+    fn drop(&mut self) {
+        self.holder.settle(self.pass, self.as_what);
+    }
+}
+
+impl<H> fmt::Debug for Permit<H>
+where
+    H: Deref,
+    H::Target: Breaker,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Permit").field("pass", &self.pass).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,335 @@
+//! When to trip: what a policy is, and how several are joined.
+//!
+//! A policy is told every outcome of a closed (or metrics-only) breaker, and answers which of its causes to trip hold
+//! after it. It owns its evidence, and every word of that is tagged with the generation in which it was written, so
+//! that a reset clears nothing: words of another generation read as empty, and a straggler's write is refused by the
+//! very CAS that would have made it.
+
+mod consecutive;
+mod count_window;
+mod time_window;
+mod window;
+
+#[cfg(feature = "alloc")]
+mod boxed;
+
+#[cfg(feature = "alloc")]
+pub use boxed::{BoxPolicy, Rule};
+pub use consecutive::Consecutive;
+#[cfg(feature = "alloc")]
+pub use count_window::HeapCalls;
+pub use count_window::{Calls, CountWindow, LastCalls};
+#[cfg(feature = "alloc")]
+pub use time_window::HeapBuckets;
+pub use time_window::{Buckets, LastTime, TimeWindow};
+pub use window::Window;
+
+use crate::error::ConfigError;
+use crate::raw::gate::{Gate, Kind, Word};
+use core::time::Duration;
+
+use crate::snapshot::{Counts, CountsList, MAX_POLICIES};
+use crate::time::Timestamp;
+
+/// Decides when a closed breaker trips: [`Consecutive`] failures, a [`CountWindow`] over the last N calls, a
+/// [`TimeWindow`], several of them as a tuple, or a list made at run time as a [`BoxPolicy`].
+///
+/// In a tuple each policy sees every outcome, and the first cause in their order is the trip's reason. At most 8 can
+/// be joined.
+///
+/// The trait is sealed: what a policy needs from the breaker may change.
+pub trait Policy: engine::Engine {}
+
+/// A policy whose storage is inline, and can be made at compile time.
+///
+/// ```
+/// use failfast::{CircuitBreaker, Config, LastTime};
+/// use std::time::Duration;
+///
+/// static SEARCH: CircuitBreaker<LastTime<10>> = CircuitBreaker::new(
+///     LastTime::new(Duration::from_secs(10)).failure_rate(50.0),
+///     Config::new(),
+/// );
+/// ```
+#[cfg(not(failfast_loom))]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be made at compile time",
+    note = "its storage is on the heap: use `LastCalls<N>` or `LastTime<B>`, or build it at run time"
+)]
+pub trait InlinePolicy: Policy {
+    #[doc(hidden)]
+    const EMPTY: Self;
+}
+
+/// A policy and its numbers: what [`Builder::policy`](crate::Builder::policy) and
+/// [`CircuitBreaker::new`](crate::CircuitBreaker::new) take, and what a policy's constructor gives.
+///
+/// It is `Copy`, and its setters are `const`. Bad numbers are reported when a breaker is built from it.
+///
+/// ```
+/// use failfast::{CircuitBreaker, LastCalls, Spec};
+///
+/// const SPEC: Spec<LastCalls<100>> = LastCalls::new().min_calls(20).failure_rate(50.0);
+/// let breaker = CircuitBreaker::builder().policy(SPEC).build()?;
+/// # Ok::<(), failfast::ConfigError>(())
+/// ```
+pub struct Spec<P: Policy> {
+    draft: P::Draft,
+    rules: Result<P::Rules, ConfigError>,
+}
+
+impl<P: Policy> Clone for Spec<P> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<P: Policy> Copy for Spec<P> {}
+
+impl<P: Policy> core::fmt::Debug for Spec<P> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Spec").field("rules", &self.rules).finish()
+    }
+}
+
+impl<P: Policy> Spec<P> {
+    /// Joins another policy behind this one. At run time a tuple does the same.
+    ///
+    /// ```
+    /// use failfast::{CircuitBreaker, Config, Consecutive, LastCalls};
+    ///
+    /// static BREAKER: CircuitBreaker<(Consecutive, LastCalls<64>)> = CircuitBreaker::new(
+    ///     Consecutive::new(5).and(LastCalls::new().failure_rate(50.0)),
+    ///     Config::new(),
+    /// );
+    /// ```
+    #[must_use]
+    pub const fn and<Q: Policy>(self, other: Spec<Q>) -> Spec<(P, Q)> {
+        let rules = match (self.rules, other.rules) {
+            (Ok(first), Ok(second)) => Ok((first, second)),
+            (Err(error), _) | (_, Err(error)) => Err(error),
+        };
+        Spec { draft: (), rules }
+    }
+
+    #[cfg(not(failfast_loom))]
+    pub(crate) const fn rules(&self) -> Result<P::Rules, ConfigError> {
+        self.rules
+    }
+}
+
+/// What a breaker can be built from: a [`Spec`], a tuple of them, or a list of [`Rule`]s.
+pub trait IntoPolicy: into::Sealed<Self::Policy> {
+    /// The policy that it makes.
+    type Policy: Policy;
+}
+
+/// One closed period: the gate's word at the time at which a call was admitted, and the gate to check it against.
+#[derive(Clone, Copy)]
+pub struct Period<'a> {
+    pub(crate) gate: &'a Gate,
+    pub(crate) word: Word,
+}
+
+impl Period<'_> {
+    fn generation(self) -> u64 {
+        self.word.generation()
+    }
+
+    /// Asked after a word of another generation was read: whether that word is an older one, which may be replaced,
+    /// and not a newer one.
+    fn is_current(self) -> bool {
+        self.gate.load() == self.word
+    }
+}
+
+/// The causes to trip that hold: four bits for each policy, in their order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Causes(pub(crate) u32);
+
+impl Causes {
+    pub(crate) const NONE: Self = Self(0);
+    const CONSECUTIVE: Self = Self(1);
+    const FAILURES: Self = Self(2);
+    const FAILURE_RATE: Self = Self(4);
+    const SLOW_CALL_RATE: Self = Self(8);
+    const BITS: usize = 4;
+
+    fn when(self, holds: bool) -> Self {
+        if holds { self } else { Self::NONE }
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// These causes as those of the policy behind `count` others.
+    fn behind(self, count: usize) -> Self {
+        Self(self.0 << (count * Self::BITS))
+    }
+
+    /// The first cause in the policies' order: whose it is, and what.
+    pub(crate) fn first(self) -> Option<(usize, Kind)> {
+        let bit = self.0.trailing_zeros() as usize;
+        let kind = match Self(1 << (bit % Self::BITS)) {
+            _ if self == Self::NONE => return None,
+            Self::CONSECUTIVE => Kind::ConsecutiveFailures,
+            Self::FAILURES => Kind::Failures,
+            Self::FAILURE_RATE => Kind::FailureRate,
+            _ => Kind::SlowCallRate,
+        };
+        Some((bit / Self::BITS, kind))
+    }
+}
+
+pub(crate) mod into {
+    use super::{ConfigError, Policy};
+
+    /// Checks the numbers and makes the storage.
+    pub trait Sealed<P: Policy> {
+        #[doc(hidden)]
+        fn into_policy(self) -> Result<(P::Rules, P), ConfigError>;
+    }
+}
+
+pub(crate) mod engine {
+    use super::{Causes, Counts, CountsList, Kind, Period, Timestamp};
+    use core::time::Duration;
+
+    /// When a call was settled, read only if it is asked for.
+    pub trait Call {
+        fn now(&self) -> Timestamp;
+        fn elapsed(&self) -> Duration;
+    }
+
+    pub trait Engine: Sized + Send + Sync {
+        /// The numbers as they were given.
+        type Draft: Copy;
+        /// The numbers, checked, in the units that the hot path works in.
+        type Rules: Copy + Send + Sync + core::fmt::Debug;
+
+        /// How many policies this is, at most [`MAX_POLICIES`](crate::snapshot::MAX_POLICIES).
+        const COUNT: usize;
+
+        /// Whether it wants to know how long a call took.
+        fn is_timed(&self, rules: &Self::Rules) -> bool;
+
+        /// Whether a call that took so long is slow for any window.
+        fn is_slow(&self, rules: &Self::Rules, elapsed: Duration) -> bool;
+
+        /// Counts an outcome, and says which causes hold after it.
+        fn record(&self, rules: &Self::Rules, period: Period<'_>, failed: bool, call: &impl Call) -> Causes;
+
+        /// Told of every new generation, so that no tag gets so old that it looks new again when the generations
+        /// wrap. `in_outage`: what was published is still read.
+        fn begin(&self, period: Period<'_>, in_outage: bool);
+
+        /// Adds the counts of the closed generation as they are now.
+        fn live(&self, rules: &Self::Rules, generation: u64, now: Timestamp, list: &mut CountsList);
+
+        /// Publishes counts, one for each policy, as those at the beginning of the outage `generation`.
+        fn publish(&self, generation: u64, counts: &mut dyn Iterator<Item = Counts>);
+
+        /// The counts of the policy at `index` that were published for the outage `generation`, if they were.
+        fn published(&self, rules: &Self::Rules, generation: u64, index: usize) -> Option<Counts>;
+
+        /// The threshold that the cause `kind` of the policy at `index` has crossed.
+        fn limit(&self, rules: &Self::Rules, index: usize, kind: Kind) -> u32;
+    }
+}
+
+use engine::{Call, Engine};
+
+macro_rules! join {
+    ($($name:ident $index:tt),+) => {
+        impl<$($name: Policy),+> Engine for ($($name,)+) {
+            type Draft = ();
+            type Rules = ($($name::Rules,)+);
+
+            const COUNT: usize = {
+                let count = 0 $(+ $name::COUNT)+;
+                assert!(count <= MAX_POLICIES, "at most 8 policies can be joined");
+                count
+            };
+
+            #[inline]
+            fn is_timed(&self, rules: &Self::Rules) -> bool {
+                $(self.$index.is_timed(&rules.$index))||+
+            }
+
+            fn is_slow(&self, rules: &Self::Rules, elapsed: Duration) -> bool {
+                $(self.$index.is_slow(&rules.$index, elapsed))||+
+            }
+
+            #[inline]
+            fn record(&self, rules: &Self::Rules, period: Period<'_>, failed: bool, call: &impl Call) -> Causes {
+                let causes = [$((self.$index.record(&rules.$index, period, failed, call), $name::COUNT)),+];
+                let mut joined = (Causes::NONE, 0);
+                for (causes, count) in causes {
+                    joined = (joined.0.and(causes.behind(joined.1)), joined.1 + count);
+                }
+                joined.0
+            }
+
+            fn begin(&self, period: Period<'_>, in_outage: bool) {
+                $(self.$index.begin(period, in_outage);)+
+            }
+
+            fn live(&self, rules: &Self::Rules, generation: u64, now: Timestamp, list: &mut CountsList) {
+                $(self.$index.live(&rules.$index, generation, now, list);)+
+            }
+
+            fn publish(&self, generation: u64, counts: &mut dyn Iterator<Item = Counts>) {
+                $(self.$index.publish(generation, counts);)+
+            }
+
+            fn published(&self, rules: &Self::Rules, generation: u64, index: usize) -> Option<Counts> {
+                let before = 0;
+                $(
+                    if index - before < $name::COUNT {
+                        return self.$index.published(&rules.$index, generation, index - before);
+                    }
+                    let before = before + $name::COUNT;
+                )+
+                _ = before;
+                None
+            }
+
+            fn limit(&self, rules: &Self::Rules, index: usize, kind: Kind) -> u32 {
+                let before = 0;
+                $(
+                    if index - before < $name::COUNT {
+                        return self.$index.limit(&rules.$index, index - before, kind);
+                    }
+                    let before = before + $name::COUNT;
+                )+
+                _ = before;
+                0
+            }
+        }
+
+        impl<$($name: Policy),+> Policy for ($($name,)+) {}
+
+        #[cfg(not(failfast_loom))]
+        impl<$($name: InlinePolicy),+> InlinePolicy for ($($name,)+) {
+            const EMPTY: Self = ($($name::EMPTY,)+);
+        }
+
+        impl<$($name: IntoPolicy),+> IntoPolicy for ($($name,)+) {
+            type Policy = ($($name::Policy,)+);
+        }
+
+        #[allow(clippy::type_complexity, reason = "a tuple's rules are a tuple")]
+        impl<$($name: IntoPolicy),+> into::Sealed<($($name::Policy,)+)> for ($($name,)+) {
+            fn into_policy(
+                self,
+            ) -> Result<(<($($name::Policy,)+) as Engine>::Rules, ($($name::Policy,)+)), ConfigError> {
+                let parts = ($(self.$index.into_policy()?,)+);
+                Ok((($(parts.$index.0,)+), ($(parts.$index.1,)+)))
+            }
+        }
+    };
+}
+join!(A 0, B 1);
+join!(A 0, B 1, C 2);
+join!(A 0, B 1, C 2, D 3);

@@ -1,0 +1,157 @@
+use core::time::Duration;
+
+use super::engine::{Call, Engine};
+use super::{Causes, Period, Policy, Spec};
+use crate::error::{ConfigError, Value};
+use crate::raw::bits::{Field, GENERATION_BITS};
+use crate::raw::gate::Kind;
+use crate::raw::published::Published;
+use crate::snapshot::{Counts, CountsList, Span};
+use crate::sync::{AtomicU64, Ordering, const_fn};
+use crate::time::Timestamp;
+
+// [ generation 20 | failures in a row 44 ]
+const STREAK: Field = Field::first(u64::BITS - GENERATION_BITS);
+const TAG: Field = STREAK.then(GENERATION_BITS);
+
+/// Trips after so many failures in a row. A success starts it anew; it knows no time.
+///
+/// ```
+/// use failfast::{CircuitBreaker, Consecutive, State};
+///
+/// let breaker = CircuitBreaker::builder().policy(Consecutive::new(2)).build()?;
+/// breaker.try_acquire()?.failure();
+/// breaker.try_acquire()?.success();
+/// breaker.try_acquire()?.failure();
+/// assert_eq!(breaker.state(), State::Closed);
+/// breaker.try_acquire()?.failure();
+/// assert_eq!(breaker.state(), State::Open);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Consecutive {
+    streak: AtomicU64,
+    published: Published,
+}
+
+impl Consecutive {
+    /// So many failures in a row: from 1 to 4294967295.
+    #[allow(clippy::new_ret_no_self, reason = "a policy is made from its checked numbers")]
+    #[must_use]
+    pub const fn new(failures: u32) -> Spec<Self> {
+        let rules = if failures == 0 {
+            Err(ConfigError::new("consecutive.failures", Value::Count(0), "must be from 1 to 4294967295"))
+        } else {
+            Ok(failures)
+        };
+        Spec { draft: (), rules }
+    }
+
+    const_fn! {
+        fn empty() -> Self {
+            Self { streak: AtomicU64::new(0), published: Published::new() }
+        }
+    }
+
+    /// Moves the streak from whatever it was, in this period, to `next` of that.
+    fn update(&self, period: Period<'_>, next: impl Fn(u64) -> u64) -> u64 {
+        // ORDERING: Acquire, so that the gate, where it is asked, is read after it.
+        let mut word = self.streak.load(Ordering::Acquire);
+        let backoff = crossbeam_utils::Backoff::new();
+        loop {
+            let ours = TAG.get(word) == period.generation();
+            if !ours && !period.is_current() {
+                return 0;
+            }
+            let streak = next(if ours { STREAK.get(word) } else { 0 });
+            let new = TAG.put(period.generation()) | STREAK.put(streak);
+            // ORDERING: Release, so that who reads the streak sees what its writer did before; Acquire as above.
+            match self.streak.compare_exchange_weak(word, new, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return streak,
+                Err(current) => word = current,
+            }
+            backoff.spin();
+        }
+    }
+}
+
+impl Engine for Consecutive {
+    type Draft = ();
+    type Rules = u32;
+
+    const COUNT: usize = 1;
+
+    #[inline]
+    fn is_timed(&self, _: &u32) -> bool {
+        false
+    }
+
+    fn is_slow(&self, _: &u32, _: Duration) -> bool {
+        false
+    }
+
+    #[inline]
+    fn record(&self, limit: &u32, period: Period<'_>, failed: bool, _: &impl Call) -> Causes {
+        if failed {
+            let streak = self.update(period, |streak| (streak + 1).min(STREAK.max()));
+            return Causes::CONSECUTIVE.when(streak >= u64::from(*limit));
+        }
+        // ORDERING: Relaxed, nothing follows from a streak of 0 or of another generation, and the CAS decides
+        // otherwise.
+        let word = self.streak.load(Ordering::Relaxed);
+        if STREAK.get(word) != 0 && TAG.get(word) == period.generation() {
+            self.update(period, |_| 0);
+        }
+        Causes::NONE
+    }
+
+    fn begin(&self, period: Period<'_>, in_outage: bool) {
+        // ORDERING: Relaxed, the CAS decides.
+        if TAG.get(self.streak.load(Ordering::Relaxed)) != period.generation() {
+            self.update(period, |streak| streak);
+        }
+        if !in_outage {
+            self.published.keep_recent(period.generation());
+        }
+    }
+
+    fn live(&self, _: &u32, generation: u64, _: Timestamp, list: &mut CountsList) {
+        // ORDERING: Acquire, pairs with the Release of `update`.
+        let word = self.streak.load(Ordering::Acquire);
+        list.push(counts(if TAG.get(word) == generation { STREAK.get(word) } else { 0 }));
+    }
+
+    fn publish(&self, generation: u64, list: &mut dyn Iterator<Item = Counts>) {
+        if let Some(counts) = list.next() {
+            self.published.publish(generation, counts.failed);
+        }
+    }
+
+    fn published(&self, _: &u32, generation: u64, _: usize) -> Option<Counts> {
+        self.published.read(generation).map(counts)
+    }
+
+    fn limit(&self, limit: &u32, _: usize, _: Kind) -> u32 {
+        *limit
+    }
+}
+
+fn counts(streak: u64) -> Counts {
+    Counts { span: Span::Streak, min_calls: 0, total: streak, failed: streak, slow: None }
+}
+
+impl Policy for Consecutive {}
+
+#[cfg(not(failfast_loom))]
+impl super::InlinePolicy for Consecutive {
+    const EMPTY: Self = Self::empty();
+}
+
+impl super::IntoPolicy for Spec<Consecutive> {
+    type Policy = Consecutive;
+}
+
+impl super::into::Sealed<Consecutive> for Spec<Consecutive> {
+    fn into_policy(self) -> Result<(u32, Consecutive), ConfigError> {
+        Ok((self.rules?, Consecutive::empty()))
+    }
+}

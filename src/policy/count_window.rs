@@ -1,0 +1,516 @@
+use core::time::Duration;
+
+use super::engine::{Call, Engine};
+use super::window::{Evidence, Tally, Window, WindowDraft, WindowRules};
+use super::{Causes, Period, Policy, Spec};
+use crate::error::ConfigError;
+use crate::raw::bits::{Field, GENERATION_BITS};
+use crate::raw::gate::Kind;
+use crate::snapshot::{Counts, CountsList};
+use crate::sync::{AtomicU64, Ordering, const_fn};
+use crate::time::Timestamp;
+
+// A window of N calls is a ring of chunks of 7 outcomes, and a head that holds the chunk that is being filled.
+//
+// The head is the only point of truth: an outcome is recorded by one CAS on it, which also refuses it if the
+// generation, or anything else, has changed. What it does not hold is written *before* it moves on to a new chunk
+// (`turn`), by whoever comes first, and is therefore there for whoever reads a head of that chunk: the finished
+// chunks in the ring, and in `base` how many of the N outcomes before the chunk have failed or were slow. So
+//
+//     failed = base + failed in the chunk so far - failed among the outcomes that those have pushed out
+//
+// and no outcome is ever looked at before the chunk that it is in was finished, or after it was overwritten.
+//
+// A helper that slept can only overwrite a word of the ring or base if that word is exactly what it was when the
+// helper read it; each holds the chunk's number, so it must have slept through a multiple of 2^24 chunks (117 million
+// calls of one window), to the chunk.
+
+/// Outcomes in a chunk.
+const CHUNK: u32 = 7;
+
+// head:  [ generation 20 | full 1 | spotless 1 | chunk 25 | used 3 | slow 7 | failed 7 ]
+const FAILED: Field = Field::first(CHUNK);
+const SLOW: Field = FAILED.then(CHUNK);
+const USED: Field = SLOW.then(3);
+const NUMBER: Field = USED.then(25);
+const SPOTLESS: Field = NUMBER.then(1);
+const FULL: Field = SPOTLESS.then(1);
+const TAG: Field = FULL.then(GENERATION_BITS);
+
+/// The head's outcomes, as the ring keeps them.
+const OUTCOMES: Field = Field::first(2 * CHUNK);
+// ring:  [ generation 20 | chunk 25 | slow 7 | failed 7 ], 5 bits to spare
+const RING_NUMBER: Field = OUTCOMES.then(25);
+const RING_TAG: Field = RING_NUMBER.then(GENERATION_BITS);
+
+// base:  [ generation 20 | chunk 24 | count 20 ]
+const COUNT: Field = Field::first(20);
+const BASE_NUMBER: Field = COUNT.then(24);
+const BASE_TAG: Field = BASE_NUMBER.then(GENERATION_BITS);
+
+const _: () = assert!(super::window::MAX_CALLS as u64 <= COUNT.max());
+
+/// Trips on the outcomes of exactly the last N calls, N from 1 to 1,000,000.
+///
+/// With inline storage it is [`LastCalls<N>`](LastCalls); sized at run time (feature `alloc`) it is made with
+/// [`over`](CountWindow::over). Thresholds are set with the setters of [`Spec`]; at least one is needed. A
+/// success in a full window without failures and slow calls writes nothing.
+///
+/// ```
+/// use failfast::{CircuitBreaker, CountWindow, State};
+///
+/// let breaker = CircuitBreaker::builder()
+///     .policy(CountWindow::over(1000).failures(2))
+///     .build()?;
+/// breaker.try_acquire()?.failure();
+/// for _ in 0..998 { breaker.try_acquire()?.success(); }
+/// breaker.try_acquire()?.failure();
+/// assert_eq!(breaker.state(), State::Open);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct CountWindow<S: Calls = DefaultStorage> {
+    head: AtomicU64,
+    /// Failed and slow, for even and odd chunks.
+    base: [[AtomicU64; 2]; 2],
+    evidence: Evidence,
+    ring: S::Ring,
+}
+
+/// A [`CountWindow`] with inline storage for the last `N` calls: no allocation, fit for a `static`. `N` is from 1 to
+/// 1000, or one to nine times a power of ten up to 1,000,000, or a power of two up to 524,288.
+///
+/// ```
+/// use failfast::{CircuitBreaker, Config, LastCalls};
+/// use std::time::Duration;
+///
+/// static PAYMENTS: CircuitBreaker<LastCalls<100>> = CircuitBreaker::new(
+///     LastCalls::new().min_calls(20).failure_rate(50.0).slow_calls(Duration::from_millis(800), 80.0),
+///     Config::new().open_for(Duration::from_secs(10)).probes(3).successes(2),
+/// );
+/// assert_eq!(PAYMENTS.call(|| "7".parse()), Ok(7));
+/// ```
+///
+/// A bad constant does not compile:
+///
+/// ```compile_fail
+/// use failfast::{CircuitBreaker, Config, LastCalls};
+///
+/// static PAYMENTS: CircuitBreaker<LastCalls<100>> =
+///     CircuitBreaker::new(LastCalls::new().min_calls(101).failure_rate(50.0), Config::new());
+/// ```
+pub type LastCalls<const N: usize> = CountWindow<InlineCalls<N>>;
+
+/// Where a [`CountWindow`] keeps its outcomes: inline, or on the heap.
+#[diagnostic::on_unimplemented(
+    message = "there is no inline window of this many calls",
+    note = "N is from 1 to 1000, or 1 to 9 times a power of ten up to 1000000, or a power of two up to 524288",
+    note = "`CountWindow::over(n)` takes any number from 1 to 1000000 at run time"
+)]
+pub trait Calls: Send + Sync + 'static {
+    #[doc(hidden)]
+    type Ring: AsRef<[AtomicU64]> + Send + Sync;
+
+    #[doc(hidden)]
+    fn ring(calls: u32) -> Self::Ring;
+}
+
+#[cfg(not(failfast_loom))]
+trait InlineRing: Calls {
+    const EMPTY: Self::Ring;
+}
+
+/// Inline storage for the last `N` calls.
+#[derive(Debug)]
+pub struct InlineCalls<const N: usize>;
+
+/// Storage on the heap, sized at run time.
+#[cfg(feature = "alloc")]
+#[derive(Debug)]
+pub struct HeapCalls;
+
+#[cfg(feature = "alloc")]
+type DefaultStorage = HeapCalls;
+#[cfg(not(feature = "alloc"))]
+type DefaultStorage = InlineCalls<100>;
+
+/// How many words a ring for so many calls has: the finished chunks that it must hold, and one that is being written,
+/// rounded up to a power of two, so that chunk numbers, which wrap, find their place by a mask.
+const fn ring_words(calls: usize) -> usize {
+    (calls / CHUNK as usize + 2).next_power_of_two()
+}
+
+macro_rules! inline_calls {
+    ($($calls:expr),+ $(,)?) => {$(
+        impl Calls for InlineCalls<{ $calls }> {
+            type Ring = [AtomicU64; ring_words($calls)];
+
+            fn ring(_: u32) -> Self::Ring {
+                core::array::from_fn(|_| AtomicU64::new(0))
+            }
+        }
+
+        #[cfg(not(failfast_loom))]
+        impl InlineRing for InlineCalls<{ $calls }> {
+            const EMPTY: Self::Ring = [const { AtomicU64::new(0) }; ring_words($calls)];
+        }
+    )+};
+}
+/// `$tens * 10 + 1` to `$tens * 10 + 10`.
+macro_rules! inline_tens {
+    ($($tens:expr),+) => {$(
+        inline_calls!(
+            $tens * 10 + 1, $tens * 10 + 2, $tens * 10 + 3, $tens * 10 + 4, $tens * 10 + 5,
+            $tens * 10 + 6, $tens * 10 + 7, $tens * 10 + 8, $tens * 10 + 9, $tens * 10 + 10,
+        );
+    )+};
+}
+macro_rules! inline_hundreds {
+    ($($hundreds:literal),+) => {$(
+        inline_tens!(
+            $hundreds * 10, $hundreds * 10 + 1, $hundreds * 10 + 2, $hundreds * 10 + 3, $hundreds * 10 + 4,
+            $hundreds * 10 + 5, $hundreds * 10 + 6, $hundreds * 10 + 7, $hundreds * 10 + 8, $hundreds * 10 + 9
+        );
+    )+};
+}
+inline_hundreds!(0, 1, 2, 3, 4, 5, 6, 7, 8, 9);
+inline_calls!(2_000, 3_000, 4_000, 5_000, 6_000, 7_000, 8_000, 9_000);
+inline_calls!(10_000, 20_000, 30_000, 40_000, 50_000, 60_000, 70_000, 80_000, 90_000);
+inline_calls!(100_000, 200_000, 300_000, 400_000, 500_000, 600_000, 700_000, 800_000, 900_000, 1_000_000);
+inline_calls!(1 << 10, 1 << 11, 1 << 12, 1 << 13, 1 << 14, 1 << 15, 1 << 16, 1 << 17, 1 << 18, 1 << 19);
+
+#[cfg(feature = "alloc")]
+impl Calls for HeapCalls {
+    type Ring = alloc::boxed::Box<[AtomicU64]>;
+
+    fn ring(calls: u32) -> Self::Ring {
+        (0..ring_words(calls as usize)).map(|_| AtomicU64::new(0)).collect()
+    }
+}
+
+impl<const N: usize> LastCalls<N>
+where
+    InlineCalls<N>: Calls,
+{
+    /// A window of the last `N` calls, still without a threshold.
+    #[allow(clippy::new_ret_no_self, reason = "a policy is made from its checked numbers")]
+    #[must_use]
+    pub const fn new() -> Spec<Self> {
+        Spec::of_calls(N as u32)
+    }
+}
+
+#[cfg(feature = "alloc")]
+impl CountWindow<HeapCalls> {
+    /// A window of the last `calls` calls, from 1 to 1,000,000, still without a threshold.
+    #[must_use]
+    pub const fn over(calls: u32) -> Spec<Self> {
+        Spec::of_calls(calls)
+    }
+
+    /// The defaults: the last 100 calls, tripping at 50 % failed from 10 calls on.
+    ///
+    /// ```
+    /// use failfast::{CircuitBreaker, CountWindow};
+    ///
+    /// let breaker = CircuitBreaker::builder().policy(CountWindow::standard()).build()?;
+    /// # Ok::<(), failfast::ConfigError>(())
+    /// ```
+    #[must_use]
+    pub const fn standard() -> Spec<Self> {
+        Self::over(100).failure_rate(50.0)
+    }
+}
+
+/// A value of the head.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Head(u64);
+
+impl Head {
+    fn empty(generation: u64) -> Self {
+        Self(TAG.put(generation))
+    }
+
+    fn generation(self) -> u64 {
+        TAG.get(self.0)
+    }
+
+    fn number(self) -> u64 {
+        NUMBER.get(self.0)
+    }
+
+    fn used(self) -> u32 {
+        USED.get(self.0) as u32
+    }
+
+    /// Whether N outcomes had been recorded when this chunk began. While this is false, the chunk's number has not
+    /// wrapped.
+    fn is_full(self) -> bool {
+        FULL.get(self.0) == 1
+    }
+
+    fn is_spotless(self) -> bool {
+        SPOTLESS.get(self.0) == 1
+    }
+
+    /// Outcomes recorded before this chunk, while the window is not full.
+    fn chunk_start(self) -> u64 {
+        self.number() * u64::from(CHUNK)
+    }
+
+    /// Outcomes recorded, while the window is not full.
+    fn recorded(self) -> u64 {
+        self.chunk_start() + u64::from(self.used())
+    }
+
+    /// With one more outcome in the chunk, which has a place for it.
+    fn with(self, failed: bool, slow: bool) -> Self {
+        let place = self.used();
+        let marks = FAILED.put(u64::from(failed) << place) | SLOW.put(u64::from(slow) << place);
+        Self(self.0 + USED.one() | marks)
+    }
+
+    fn spotless(self, spotless: bool) -> Self {
+        Self(self.0 & !SPOTLESS.one() | SPOTLESS.put(u64::from(spotless)))
+    }
+}
+
+/// One bit for each outcome of a chunk, the first one lowest.
+#[derive(Clone, Copy)]
+struct Marks {
+    failed: u64,
+    slow: u64,
+}
+
+impl Marks {
+    fn of(word: u64) -> Self {
+        Self { failed: FAILED.get(word), slow: SLOW.get(word) }
+    }
+
+    fn map(self, f: impl Fn(u64) -> u64) -> Self {
+        Self { failed: f(self.failed), slow: f(self.slow) }
+    }
+}
+
+impl<S: Calls> CountWindow<S> {
+    const_fn! {
+        fn with(ring: S::Ring) -> Self {
+            Self {
+                head: AtomicU64::new(0),
+                base: [
+                    [AtomicU64::new(0), AtomicU64::new(0)],
+                    [AtomicU64::new(0), AtomicU64::new(0)],
+                ],
+                evidence: Evidence::new(),
+                ring,
+            }
+        }
+    }
+
+    fn slot(&self, number: u64) -> &AtomicU64 {
+        let ring = self.ring.as_ref();
+        &ring[number as usize & (ring.len() - 1)]
+    }
+
+    fn load(&self) -> Head {
+        // ORDERING: Acquire, pairs with the Release of `exchange`: what `turn` wrote before the head came to this
+        // chunk is there. It also keeps what is read afterwards, to be validated, from being read earlier.
+        Head(self.head.load(Ordering::Acquire))
+    }
+
+    fn exchange(&self, from: Head, to: Head) -> bool {
+        // ORDERING: Release, for `load`; a failure is followed by a `load`.
+        self.head.compare_exchange(from.0, to.0, Ordering::Release, Ordering::Relaxed).is_ok()
+    }
+
+    /// A word that is read under a head. What it says counts only if the head is still the same afterwards.
+    fn read_under(word: &AtomicU64) -> u64 {
+        // ORDERING: Acquire, pairs with the Release of `write_under`: whoever reads a word that was written under a
+        // later head also finds that the head has moved on.
+        word.load(Ordering::Acquire)
+    }
+
+    /// The marks of the outcomes that the chunk under `head` pushes out, in the places of those that do it.
+    fn pushed_out(&self, rules: &WindowRules, head: Head) -> Marks {
+        let (whole, rest) = (u64::from(rules.calls / CHUNK), rules.calls % CHUNK);
+        // N calls before the chunk's first outcome lies one of `earlier`, N before its last one of `later`.
+        let finished = |behind| Marks::of(Self::read_under(self.slot(head.number().wrapping_sub(behind))));
+        let later = if whole == 0 { Marks::of(head.0) } else { finished(whole) }.map(|marks| marks << rest);
+        let earlier = match rest {
+            0 => Marks { failed: 0, slow: 0 },
+            _ => finished(whole + 1).map(|marks| marks >> (CHUNK - rest)),
+        };
+        // While the window fills up nothing is pushed out: the places below the one that fills it are not real.
+        let missing = if head.is_full() { 0 } else { u64::from(rules.calls).saturating_sub(head.chunk_start()) };
+        let missing = missing.min(u64::from(CHUNK));
+        let real = FAILED.max() >> missing << missing;
+        Marks { failed: (earlier.failed | later.failed) & real, slow: (earlier.slow | later.slow) & real }
+    }
+
+    /// What the window holds under `head`; true if the head is still the same afterwards.
+    fn tally(&self, rules: &WindowRules, head: Head) -> Tally {
+        let used = (1 << head.used()) - 1;
+        let pushed_out = self.pushed_out(rules, head).map(|marks| marks & used);
+        let marks = Marks::of(head.0);
+        let count = |which: usize, marks: u64, pushed_out: u64| {
+            let base = match head.chunk_start() {
+                0 if !head.is_full() => 0,
+                _ => COUNT.get(Self::read_under(&self.base[head.number() as usize & 1][which])),
+            };
+            // Under a head that has moved on this may be nonsense, which is thrown away, but must not overflow.
+            (base + u64::from(marks.count_ones())).saturating_sub(u64::from(pushed_out.count_ones()))
+        };
+        Tally {
+            total: if self.is_full(rules, head) { u64::from(rules.calls) } else { head.recorded() },
+            failed: count(0, marks.failed, pushed_out.failed),
+            slow: if rules.is_timed() { count(1, marks.slow, pushed_out.slow) } else { 0 },
+        }
+    }
+
+    fn is_full(&self, rules: &WindowRules, head: Head) -> bool {
+        head.is_full() || head.recorded() >= u64::from(rules.calls)
+    }
+
+    /// Writes down what the finished chunk of `head` leaves behind: its outcomes go to the ring, and what the window
+    /// holds after them becomes the next chunk's base. Gives the next chunk's head, still empty, or none if the head
+    /// has moved meanwhile.
+    fn turn(&self, rules: &WindowRules, head: Head) -> Option<Head> {
+        let tally = self.tally(rules, head);
+        let number = head.number() + 1;
+        let tag = head.generation();
+        let finished = RING_TAG.put(tag) | RING_NUMBER.put(head.number()) | OUTCOMES.put(head.0);
+        self.write_under(head, self.slot(head.number()), finished)?;
+        let base = |count| BASE_TAG.put(tag) | BASE_NUMBER.put(number) | COUNT.put(count);
+        let [failed, slow] = &self.base[number as usize & 1];
+        self.write_under(head, failed, base(tally.failed))?;
+        if rules.is_timed() {
+            self.write_under(head, slow, base(tally.slow))?;
+        }
+        let full = u64::from(self.is_full(rules, head));
+        Some(Head(TAG.put(tag) | FULL.put(full) | NUMBER.put(number)))
+    }
+
+    /// Makes `word` what `head` implies, unless somebody has already. None if the head has moved meanwhile.
+    fn write_under(&self, head: Head, word: &AtomicU64, new: u64) -> Option<()> {
+        // A word may be overwritten only if the head stood after the word was read: what the word held then is what
+        // it held under that head, and not what a later one needs.
+        let old = Self::read_under(word);
+        if self.load() != head {
+            return None;
+        }
+        if old != new {
+            // ORDERING: Release, for `read_under`. Whoever loses has lost to one that wrote the same, or to a later
+            // turn, and then loses the head too.
+            _ = word.compare_exchange(old, new, Ordering::Release, Ordering::Relaxed);
+        }
+        Some(())
+    }
+
+    fn record_at(&self, rules: &WindowRules, period: Period<'_>, failed: bool, slow: bool) -> Causes {
+        let backoff = crossbeam_utils::Backoff::new();
+        loop {
+            let old = self.load();
+            let head = if old.generation() == period.generation() {
+                old
+            } else if period.is_current() {
+                Head::empty(period.generation())
+            } else {
+                return Causes::NONE;
+            };
+            let head = if head.used() == CHUNK { self.turn(rules, head) } else { Some(head) };
+            if let Some(head) = head {
+                let new = head.with(failed, slow);
+                let tally = self.tally(rules, new);
+                let spotless = tally.failed == 0 && tally.slow == 0 && self.is_full(rules, new);
+                if self.exchange(old, new.spotless(spotless)) {
+                    return rules.causes(tally);
+                }
+            }
+            backoff.spin();
+        }
+    }
+}
+
+impl<S: Calls> Engine for CountWindow<S> {
+    type Draft = WindowDraft;
+    type Rules = WindowRules;
+
+    const COUNT: usize = 1;
+
+    #[inline]
+    fn is_timed(&self, rules: &WindowRules) -> bool {
+        rules.is_timed()
+    }
+
+    fn is_slow(&self, rules: &WindowRules, elapsed: Duration) -> bool {
+        rules.is_timed() && rules.is_slow(elapsed)
+    }
+
+    #[inline]
+    fn record(&self, rules: &WindowRules, period: Period<'_>, failed: bool, call: &impl Call) -> Causes {
+        let slow = rules.is_timed() && rules.is_slow(call.elapsed());
+        let head = self.load();
+        // One more success for a full window of nothing else: it stays what it is.
+        if !failed && !slow && head.is_spotless() && head.generation() == period.generation() {
+            return Causes::NONE;
+        }
+        self.record_at(rules, period, failed, slow)
+    }
+
+    fn begin(&self, period: Period<'_>, in_outage: bool) {
+        let head = self.load();
+        if head.generation() != period.generation() && period.is_current() {
+            self.exchange(head, Head::empty(period.generation()));
+        }
+        if !in_outage {
+            self.evidence.keep_recent(period.generation());
+        }
+    }
+
+    fn live(&self, rules: &WindowRules, generation: u64, _: Timestamp, list: &mut CountsList) {
+        loop {
+            let head = self.load();
+            if head.generation() != generation {
+                return list.push(rules.counts(Tally::default()));
+            }
+            let tally = self.tally(rules, head);
+            if self.load() == head {
+                return list.push(rules.counts(tally));
+            }
+        }
+    }
+
+    fn publish(&self, generation: u64, counts: &mut dyn Iterator<Item = Counts>) {
+        self.evidence.publish(generation, counts.next());
+    }
+
+    fn published(&self, rules: &WindowRules, generation: u64, _: usize) -> Option<Counts> {
+        self.evidence.read(generation).map(|tally| rules.counts(tally))
+    }
+
+    fn limit(&self, rules: &WindowRules, _: usize, kind: Kind) -> u32 {
+        rules.limit(kind)
+    }
+}
+
+impl<S: Calls> Policy for CountWindow<S> {}
+impl<S: Calls> Window for CountWindow<S> {}
+
+#[cfg(not(failfast_loom))]
+#[allow(private_bounds, reason = "which numbers of calls have inline storage is documented at `LastCalls`")]
+impl<const N: usize> super::InlinePolicy for LastCalls<N>
+where
+    InlineCalls<N>: InlineRing,
+{
+    const EMPTY: Self = Self::with(<InlineCalls<N> as InlineRing>::EMPTY);
+}
+
+impl<S: Calls> super::IntoPolicy for Spec<CountWindow<S>> {
+    type Policy = CountWindow<S>;
+}
+
+impl<S: Calls> super::into::Sealed<CountWindow<S>> for Spec<CountWindow<S>> {
+    fn into_policy(self) -> Result<(WindowRules, CountWindow<S>), ConfigError> {
+        let rules = self.rules?;
+        Ok((rules, CountWindow::with(S::ring(rules.calls))))
+    }
+}

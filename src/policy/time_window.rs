@@ -1,0 +1,575 @@
+use core::time::Duration;
+
+use crossbeam_utils::CachePadded;
+
+use super::engine::{Call, Engine};
+use super::window::{Evidence, Tally, Window, WindowDraft, WindowRules};
+use super::{Causes, Period, Policy, Spec};
+use crate::error::ConfigError;
+use crate::raw::bits::{Field, GENERATION_BITS};
+use crate::raw::gate::Kind;
+use crate::snapshot::{Counts, CountsList};
+use crate::sync::{AtomicU64, Ordering, const_fn};
+use crate::time::Timestamp;
+
+// A window over the last T is a ring of B buckets of T/B each. A bucket's counts are one word each for successes
+// (one in each stripe, since every success must be counted), failures and slow calls, tagged with the generation and
+// the bucket's lap around the ring: what has another tag reads as 0, so nothing is cleared when time goes on.
+
+// cell:     [ generation 20 | lap 16 | count 28 ]
+const COUNT: Field = Field::first(28);
+const LAP: Field = COUNT.then(16);
+const TAG: Field = LAP.then(GENERATION_BITS);
+
+// position: [ lap 48 | slot 16 ]
+const SLOT: Field = Field::first(16);
+const POSITION_LAP: Field = SLOT.then(48);
+
+// trouble and quiet: [ generation 20 | bucket 24 | sequence 20 ]
+const SEQUENCE: Field = Field::first(20);
+const BUCKET: Field = SEQUENCE.then(24);
+const TROUBLE_TAG: Field = BUCKET.then(GENERATION_BITS);
+
+const _: () = assert!(super::window::MAX_BUCKETS as u64 <= SLOT.max());
+
+/// Trips on the outcomes of the last T, in B equal buckets: those whose bucket is one of the latest B.
+///
+/// With inline storage it is [`LastTime<B>`](LastTime); sized at run time (feature `alloc`) it is made with
+/// [`over`](TimeWindow::over). Thresholds are set with the setters of [`Spec`]; at least one is needed.
+///
+/// Successes are counted in stripes, by thread, so that threads do not contend for one word; the verdict adds them
+/// up. It is exact when calls do not overlap; of calls that overlap it, it may miss or include any, and then the
+/// verdict may fall with the next outcome instead. Each bucket of a stripe counts up to 268,435,455 and then stays
+/// there.
+///
+/// ```
+/// use failfast::{CircuitBreaker, ManualClock, State, TimeWindow};
+/// use std::time::Duration;
+///
+/// let clock = ManualClock::new();
+/// let breaker = CircuitBreaker::builder()
+///     .policy(TimeWindow::over(Duration::from_secs(10), 10).failures(2))
+///     .clock(&clock)
+///     .build()?;
+/// breaker.try_acquire()?.failure();
+/// clock.advance(Duration::from_secs(10));
+/// breaker.try_acquire()?.failure(); // the first one is out of the window
+/// assert_eq!(breaker.state(), State::Closed);
+/// breaker.try_acquire()?.failure();
+/// assert_eq!(breaker.state(), State::Open);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct TimeWindow<S: Buckets = DefaultStorage> {
+    /// The latest bucket that anybody has recorded in.
+    position: AtomicU64,
+    /// The latest bucket with a failure or a slow call, numbered so that each such call changes it.
+    trouble: AtomicU64,
+    /// The bucket, and the trouble, at which a verdict found that successes cannot bring a cause about.
+    quiet: AtomicU64,
+    evidence: Evidence,
+    cells: S::Cells,
+}
+
+/// A [`TimeWindow`] with inline storage for `B` buckets in `S` stripes (one unless said): no allocation, fit for a
+/// `static`.
+///
+/// ```
+/// use failfast::{CircuitBreaker, Config, LastTime};
+/// use std::time::Duration;
+///
+/// static SEARCH: CircuitBreaker<LastTime<10>> = CircuitBreaker::new(
+///     LastTime::new(Duration::from_secs(10)).min_calls(20).failure_rate(50.0),
+///     Config::new(),
+/// );
+/// assert_eq!(SEARCH.call(|| "7".parse()), Ok(7));
+/// ```
+pub type LastTime<const B: usize, const S: usize = 1> = TimeWindow<InlineBuckets<B, S>>;
+
+/// Where a [`TimeWindow`] keeps its counts: inline, or on the heap.
+pub trait Buckets: Send + Sync + 'static {
+    #[doc(hidden)]
+    type Cells: Cells;
+
+    #[doc(hidden)]
+    fn cells(buckets: u32, stripes: u32) -> Self::Cells;
+}
+
+/// The cells of all buckets.
+pub trait Cells: Send + Sync {
+    #[doc(hidden)]
+    fn failed(&self) -> &[AtomicU64];
+    #[doc(hidden)]
+    fn slow(&self) -> &[AtomicU64];
+    #[doc(hidden)]
+    fn stripes(&self) -> usize;
+    #[doc(hidden)]
+    fn succeeded(&self, stripe: usize) -> &[AtomicU64];
+}
+
+/// Inline storage for `B` buckets in `S` stripes.
+#[derive(Debug)]
+pub struct InlineBuckets<const B: usize, const S: usize>;
+
+/// The cells of [`InlineBuckets`].
+pub struct InlineCells<const B: usize, const S: usize> {
+    failed: [AtomicU64; B],
+    slow: [AtomicU64; B],
+    succeeded: [CachePadded<[AtomicU64; B]>; S],
+}
+
+impl<const B: usize, const S: usize> Buckets for InlineBuckets<B, S> {
+    type Cells = InlineCells<B, S>;
+
+    fn cells(_: u32, _: u32) -> Self::Cells {
+        let row = || core::array::from_fn(|_| AtomicU64::new(0));
+        InlineCells { failed: row(), slow: row(), succeeded: core::array::from_fn(|_| CachePadded::new(row())) }
+    }
+}
+
+impl<const B: usize, const S: usize> Cells for InlineCells<B, S> {
+    fn failed(&self) -> &[AtomicU64] {
+        &self.failed
+    }
+
+    fn slow(&self) -> &[AtomicU64] {
+        &self.slow
+    }
+
+    #[inline]
+    fn stripes(&self) -> usize {
+        S
+    }
+
+    #[inline]
+    fn succeeded(&self, stripe: usize) -> &[AtomicU64] {
+        &*self.succeeded[stripe]
+    }
+}
+
+/// Storage on the heap, sized at run time.
+#[cfg(feature = "alloc")]
+#[derive(Debug)]
+pub struct HeapBuckets;
+
+/// The cells of [`HeapBuckets`].
+#[cfg(feature = "alloc")]
+pub struct HeapCells {
+    failed: alloc::boxed::Box<[AtomicU64]>,
+    slow: alloc::boxed::Box<[AtomicU64]>,
+    succeeded: alloc::boxed::Box<[CachePadded<alloc::boxed::Box<[AtomicU64]>>]>,
+}
+
+#[cfg(feature = "alloc")]
+impl Buckets for HeapBuckets {
+    type Cells = HeapCells;
+
+    fn cells(buckets: u32, stripes: u32) -> Self::Cells {
+        let row = || (0..buckets).map(|_| AtomicU64::new(0)).collect();
+        let succeeded = (0..stripes).map(|_| CachePadded::new(row())).collect();
+        HeapCells { failed: row(), slow: row(), succeeded }
+    }
+}
+
+#[cfg(feature = "alloc")]
+impl Cells for HeapCells {
+    fn failed(&self) -> &[AtomicU64] {
+        &self.failed
+    }
+
+    fn slow(&self) -> &[AtomicU64] {
+        &self.slow
+    }
+
+    #[inline]
+    fn stripes(&self) -> usize {
+        self.succeeded.len()
+    }
+
+    #[inline]
+    fn succeeded(&self, stripe: usize) -> &[AtomicU64] {
+        &self.succeeded[stripe]
+    }
+}
+
+#[cfg(feature = "alloc")]
+type DefaultStorage = HeapBuckets;
+#[cfg(not(feature = "alloc"))]
+type DefaultStorage = InlineBuckets<10, 1>;
+
+impl<const B: usize, const S: usize> LastTime<B, S> {
+    /// A window of `length` in `B` buckets, still without a threshold. `length` must be more than 0 and divide evenly
+    /// by `B`.
+    #[allow(clippy::new_ret_no_self, reason = "a policy is made from its checked numbers")]
+    #[must_use]
+    pub const fn new(length: Duration) -> Spec<Self> {
+        Spec::of_time(length, B as u32, S as u32)
+    }
+}
+
+#[cfg(feature = "alloc")]
+impl TimeWindow<HeapBuckets> {
+    /// A window of `length` in `buckets` equal buckets (from 1 to 65535), still without a threshold. `length` must be
+    /// more than 0 and divide evenly by `buckets`. Counts are not striped; see [`Spec::stripes`].
+    #[must_use]
+    pub const fn over(length: Duration, buckets: u32) -> Spec<Self> {
+        Spec::of_time(length, buckets, 1)
+    }
+
+    /// The defaults: the last 10 s in 10 buckets, tripping at 50 % failed from 10 calls on.
+    ///
+    /// ```
+    /// use failfast::{CircuitBreaker, TimeWindow};
+    ///
+    /// let breaker = CircuitBreaker::builder().policy(TimeWindow::standard()).build()?;
+    /// # Ok::<(), failfast::ConfigError>(())
+    /// ```
+    #[must_use]
+    pub const fn standard() -> Spec<Self> {
+        Self::over(Duration::from_secs(10), 10).failure_rate(50.0)
+    }
+}
+
+#[cfg(feature = "alloc")]
+impl Spec<TimeWindow<HeapBuckets>> {
+    /// In how many stripes successes are counted, from 1 (the default) to 1024. Threads are spread over them (feature
+    /// `std`), so that with one for each core that calls at the same time, no two contend for a cache line. A stripe
+    /// costs 8 bytes a bucket, rounded up to cache lines.
+    ///
+    /// ```
+    /// use failfast::{CircuitBreaker, TimeWindow};
+    ///
+    /// let breaker = CircuitBreaker::builder().policy(TimeWindow::standard().stripes(8)).build()?;
+    /// # Ok::<(), failfast::ConfigError>(())
+    /// ```
+    #[must_use]
+    pub const fn stripes(self, count: u32) -> Self {
+        self.striped(count)
+    }
+}
+
+/// A bucket: its lap around the ring and its place in it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Position {
+    lap: u64,
+    slot: usize,
+}
+
+impl Position {
+    fn of(bucket: u64, rules: &WindowRules) -> Self {
+        let buckets = u64::from(rules.buckets);
+        Self { lap: bucket / buckets, slot: (bucket % buckets) as usize }
+    }
+
+    fn unpack(word: u64) -> Self {
+        Self { lap: POSITION_LAP.get(word), slot: SLOT.get(word) as usize }
+    }
+
+    fn pack(self) -> u64 {
+        POSITION_LAP.put(self.lap) | SLOT.put(self.slot as u64)
+    }
+
+    #[inline]
+    fn bucket(self, rules: &WindowRules) -> u64 {
+        self.lap * u64::from(rules.buckets) + self.slot as u64
+    }
+
+    /// A cell of this bucket in `generation`, with nothing counted.
+    #[inline]
+    fn empty_cell(self, generation: u64) -> u64 {
+        TAG.put(generation) | LAP.put(self.lap)
+    }
+
+    /// The bucket that lies in `slot` when this is the latest one. None before the first lap.
+    fn latest_in(self, slot: usize) -> Option<Self> {
+        let lap = if slot <= self.slot { Some(self.lap) } else { self.lap.checked_sub(1) };
+        lap.map(|lap| Self { lap, slot })
+    }
+}
+
+impl<S: Buckets> TimeWindow<S> {
+    const_fn! {
+        fn with(cells: S::Cells) -> Self {
+            Self {
+                position: AtomicU64::new(0),
+                trouble: AtomicU64::new(0),
+                quiet: AtomicU64::new(0),
+                evidence: Evidence::new(),
+                cells,
+            }
+        }
+    }
+
+    fn latest(&self) -> Position {
+        // ORDERING: Acquire, pairs with `advance`, and keeps what is read before it from moving behind.
+        Position::unpack(self.position.load(Ordering::Acquire))
+    }
+
+    /// The bucket of `now`, after the ring's position was moved to it if it is the latest.
+    #[inline]
+    fn enter(&self, rules: &WindowRules, now: u64) -> Position {
+        let latest = self.latest();
+        let start = latest.bucket(rules).saturating_mul(rules.bucket);
+        if now >= start && now - start < rules.bucket { latest } else { self.advance(rules, now) }
+    }
+
+    #[cold]
+    fn advance(&self, rules: &WindowRules, now: u64) -> Position {
+        let bucket = now / rules.bucket;
+        let mine = Position::of(bucket, rules);
+        let mut latest = self.latest();
+        loop {
+            let behind = bucket.saturating_sub(latest.bucket(rules));
+            if behind == 0 {
+                return mine;
+            }
+            // ORDERING: Release, for `latest`: a cell of this bucket is written by who has seen the ring there.
+            let moved = self.position.compare_exchange(
+                latest.pack(),
+                mine.pack(),
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            );
+            match moved {
+                Ok(_) => {
+                    if behind >= u64::from(rules.buckets) {
+                        self.forget(mine);
+                    }
+                    return mine;
+                }
+                Err(current) => latest = Position::unpack(current),
+            }
+        }
+    }
+
+    /// After an idle time as long as the window: retags every cell, so that none is left alone for the 2^16 laps after
+    /// which its tag would come round again.
+    fn forget(&self, latest: Position) {
+        let rows = [self.cells.failed(), self.cells.slow()];
+        let stripes = (0..self.cells.stripes()).map(|stripe| self.cells.succeeded(stripe));
+        for row in rows.into_iter().chain(stripes) {
+            for (slot, cell) in row.iter().enumerate() {
+                // ORDERING: Acquire, so that the position is read after it.
+                let old = cell.load(Ordering::Acquire);
+                let Some(position) = latest.latest_in(slot) else { continue };
+                if self.latest() != latest {
+                    return;
+                }
+                if LAP.get(old) != LAP.get(position.empty_cell(0)) {
+                    let new = position.empty_cell(TAG.get(old));
+                    // ORDERING: Relaxed, an empty cell says nothing; whoever loses has lost to a count of now.
+                    _ = cell.compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed);
+                }
+            }
+        }
+    }
+
+    /// Counts one in the cell of bucket `mine`. False if it is not in the window any more, or the period is over.
+    #[inline]
+    fn count(&self, rules: &WindowRules, period: Period<'_>, mine: Position, row: &[AtomicU64]) -> bool {
+        let cell = &row[mine.slot];
+        let empty = mine.empty_cell(period.generation());
+        // ORDERING: Acquire, so that gate and position, where they are asked, are read after it.
+        let mut old = cell.load(Ordering::Acquire);
+        loop {
+            let count = old.wrapping_sub(empty);
+            let new = if count < COUNT.max() {
+                old + 1
+            } else if count == COUNT.max() {
+                return true;
+            } else if self.is_older(rules, period, mine) {
+                empty + 1
+            } else {
+                return false;
+            };
+            // ORDERING: Release, for `sum`; Acquire as above.
+            match cell.compare_exchange_weak(old, new, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return true,
+                Err(current) => old = current,
+            }
+        }
+    }
+
+    /// Asked after a cell with another tag than that of `mine` was read: whether it is an older one, and not one of
+    /// a newer generation or a later lap.
+    #[cold]
+    fn is_older(&self, rules: &WindowRules, period: Period<'_>, mine: Position) -> bool {
+        self.latest().bucket(rules) < mine.bucket(rules) + u64::from(rules.buckets) && period.is_current()
+    }
+
+    fn sum(&self, row: &[AtomicU64], latest: Position, generation: u64) -> u64 {
+        let count = |(slot, cell): (usize, &AtomicU64)| {
+            let empty = latest.latest_in(slot)?.empty_cell(generation);
+            // ORDERING: Acquire, pairs with `count`.
+            let count = cell.load(Ordering::Acquire).wrapping_sub(empty);
+            (count <= COUNT.max()).then_some(count)
+        };
+        row.iter().enumerate().filter_map(count).sum()
+    }
+
+    fn tally(&self, rules: &WindowRules, latest: Position, generation: u64) -> Tally {
+        // Slow calls first, since a slow call is counted as success or failure before it is counted as slow.
+        let slow = if rules.is_timed() { self.sum(self.cells.slow(), latest, generation) } else { 0 };
+        let failed = self.sum(self.cells.failed(), latest, generation);
+        let stripes = 0..self.cells.stripes();
+        let succeeded: u64 = stripes.map(|stripe| self.sum(self.cells.succeeded(stripe), latest, generation)).sum();
+        let total = failed + succeeded;
+        Tally { total, failed, slow: slow.min(total) }
+    }
+
+    /// Notes that something other than a fast success happened in the bucket `mine`.
+    fn note_trouble(&self, rules: &WindowRules, period: Period<'_>, mine: Position) {
+        // ORDERING: Acquire, so that the gate, where it is asked, is read after it.
+        let mut old = self.trouble.load(Ordering::Acquire);
+        loop {
+            let same = TROUBLE_TAG.get(old) == period.generation();
+            if !same && !period.is_current() {
+                return;
+            }
+            // A late writer's bucket must not hide a later one.
+            let ahead = BUCKET.get(old).wrapping_sub(mine.bucket(rules)) & BUCKET.max();
+            let later = same && ahead < BUCKET.max() / 2;
+            let bucket = if later { BUCKET.get(old) } else { mine.bucket(rules) };
+            let new = TROUBLE_TAG.put(period.generation()) | BUCKET.put(bucket) | SEQUENCE.put(SEQUENCE.get(old) + 1);
+            // ORDERING: Release, pairs with `verdict`'s Acquire: who sees the number sees the count.
+            match self.trouble.compare_exchange_weak(old, new, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return,
+                Err(current) => old = current,
+            }
+        }
+    }
+
+    /// Which causes hold, after an outcome in the bucket `latest`. Successes are asked for only while they can bring
+    /// one about: while there is trouble in the window, and a bucket has left or `min_calls` is still to be reached.
+    fn verdict(&self, rules: &WindowRules, generation: u64, latest: Position) -> Causes {
+        // ORDERING: Acquire, pairs with `note_trouble`.
+        let trouble = self.trouble.load(Ordering::Acquire);
+        let bucket = latest.bucket(rules);
+        let age = bucket.wrapping_sub(BUCKET.get(trouble)) & BUCKET.max();
+        if TROUBLE_TAG.get(trouble) != generation || age >= u64::from(rules.buckets) {
+            return Causes::NONE;
+        }
+        let quiet = TROUBLE_TAG.put(generation) | BUCKET.put(bucket) | SEQUENCE.put(SEQUENCE.get(trouble));
+        // ORDERING: Relaxed, nothing else follows from it: a verdict more or less among calls that overlap.
+        if self.quiet.load(Ordering::Relaxed) == quiet {
+            return Causes::NONE;
+        }
+        let tally = self.tally(rules, latest, generation);
+        let causes = rules.causes(tally);
+        if causes == Causes::NONE && rules.only_sinks(tally) {
+            // ORDERING: Relaxed, as above. It names the trouble that it was found at, so one that comes late is void.
+            self.quiet.store(quiet, Ordering::Relaxed);
+        }
+        causes
+    }
+}
+
+impl<S: Buckets> Engine for TimeWindow<S> {
+    type Draft = WindowDraft;
+    type Rules = WindowRules;
+
+    const COUNT: usize = 1;
+
+    #[inline]
+    fn is_timed(&self, rules: &WindowRules) -> bool {
+        rules.is_timed()
+    }
+
+    fn is_slow(&self, rules: &WindowRules, elapsed: Duration) -> bool {
+        rules.is_timed() && rules.is_slow(elapsed)
+    }
+
+    #[inline]
+    fn record(&self, rules: &WindowRules, period: Period<'_>, failed: bool, call: &impl Call) -> Causes {
+        let slow = rules.is_timed() && rules.is_slow(call.elapsed());
+        let mine = self.enter(rules, call.now().as_nanos());
+        let row = if failed { self.cells.failed() } else { self.cells.succeeded(stripe(self.cells.stripes())) };
+        if !self.count(rules, period, mine, row) {
+            return Causes::NONE;
+        }
+        if slow {
+            self.count(rules, period, mine, self.cells.slow());
+        }
+        if failed || slow {
+            self.note_trouble(rules, period, mine);
+        }
+        self.verdict(rules, period.generation(), self.latest())
+    }
+
+    fn begin(&self, period: Period<'_>, in_outage: bool) {
+        if !in_outage {
+            self.evidence.keep_recent(period.generation());
+        }
+    }
+
+    fn live(&self, rules: &WindowRules, generation: u64, now: Timestamp, list: &mut CountsList) {
+        let mut latest = self.latest();
+        let bucket = now.as_nanos() / rules.bucket;
+        if bucket > latest.bucket(rules) {
+            latest = Position::of(bucket, rules);
+        }
+        list.push(rules.counts(self.tally(rules, latest, generation)));
+    }
+
+    fn publish(&self, generation: u64, counts: &mut dyn Iterator<Item = Counts>) {
+        self.evidence.publish(generation, counts.next());
+    }
+
+    fn published(&self, rules: &WindowRules, generation: u64, _: usize) -> Option<Counts> {
+        self.evidence.read(generation).map(|tally| rules.counts(tally))
+    }
+
+    fn limit(&self, rules: &WindowRules, _: usize, kind: Kind) -> u32 {
+        rules.limit(kind)
+    }
+}
+
+/// The stripe of this thread. Threads are numbered as they come.
+#[cfg(all(feature = "std", not(failfast_loom)))]
+#[inline]
+fn stripe(stripes: usize) -> usize {
+    if stripes == 1 {
+        return 0;
+    }
+    static THREADS: AtomicU64 = AtomicU64::new(0);
+    std::thread_local! {
+        static NUMBER: core::cell::Cell<u64> = const { core::cell::Cell::new(u64::MAX) };
+    }
+    // A thread that is being torn down has lost its number; any stripe will do.
+    let number = NUMBER.try_with(|number| {
+        if number.get() == u64::MAX {
+            // ORDERING: Relaxed, only that numbers differ.
+            number.set(THREADS.fetch_add(1, Ordering::Relaxed));
+        }
+        number.get()
+    });
+    number.unwrap_or(0) as usize % stripes
+}
+
+#[cfg(not(all(feature = "std", not(failfast_loom))))]
+#[inline]
+fn stripe(_: usize) -> usize {
+    0
+}
+
+impl<S: Buckets> Policy for TimeWindow<S> {}
+impl<S: Buckets> Window for TimeWindow<S> {}
+
+#[cfg(not(failfast_loom))]
+impl<const B: usize, const S: usize> super::InlinePolicy for LastTime<B, S> {
+    const EMPTY: Self = Self::with(InlineCells {
+        failed: [const { AtomicU64::new(0) }; B],
+        slow: [const { AtomicU64::new(0) }; B],
+        succeeded: [const { CachePadded::new([const { AtomicU64::new(0) }; B]) }; S],
+    });
+}
+
+impl<S: Buckets> super::IntoPolicy for Spec<TimeWindow<S>> {
+    type Policy = TimeWindow<S>;
+}
+
+impl<S: Buckets> super::into::Sealed<TimeWindow<S>> for Spec<TimeWindow<S>> {
+    fn into_policy(self) -> Result<(WindowRules, TimeWindow<S>), ConfigError> {
+        let rules = self.rules?;
+        Ok((rules, TimeWindow::with(S::cells(rules.buckets, rules.stripes))))
+    }
+}

@@ -1,0 +1,334 @@
+//! What the two kinds of windows have in common: their thresholds.
+
+use core::time::Duration;
+
+use super::engine::Engine;
+use super::{Causes, Policy, Spec};
+use crate::error::{ConfigError, Value};
+use crate::raw::gate::Kind;
+use crate::raw::published::Published;
+use crate::snapshot::{Counts, HUNDRED_PERCENT, Span};
+use crate::sync::const_fn;
+use crate::time::saturating_nanos;
+
+/// The default of `min_calls`: below ten calls a rate says little.
+const DEFAULT_MIN_CALLS: u32 = 10;
+
+/// A threshold that no count reaches: there is none.
+const NEVER: u32 = u32::MAX;
+
+/// A policy that counts over a window: a [`CountWindow`](crate::CountWindow) or a [`TimeWindow`](crate::TimeWindow).
+pub trait Window: Policy + Engine<Draft = WindowDraft, Rules = WindowRules> {}
+
+/// What the thresholds were set to.
+#[derive(Clone, Copy, Debug)]
+pub struct WindowDraft {
+    size: Size,
+    min_calls: Option<u32>,
+    failures: Option<u32>,
+    failure_rate: Option<f64>,
+    slow_call_limit: Option<Duration>,
+    slow_call_rate: Option<f64>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Size {
+    Calls(u32),
+    Time { length: Duration, buckets: u32, stripes: u32 },
+}
+
+/// The checked numbers of a window.
+#[derive(Clone, Copy, Debug)]
+pub struct WindowRules {
+    pub(super) span: Span,
+    min_calls: u32,
+    failures: u32,
+    failure_rate: u32,
+    slow_call_rate: u32,
+    slow_call_limit: u64,
+    /// A count window's calls.
+    pub(super) calls: u32,
+    /// A time window's buckets.
+    pub(super) buckets: u32,
+    pub(super) stripes: u32,
+    /// The length of a bucket in nanoseconds.
+    pub(super) bucket: u64,
+}
+
+/// The most calls that a count window can hold; [`CountWindow`](crate::CountWindow) has the fields that say so.
+pub(super) const MAX_CALLS: u32 = 1_000_000;
+
+/// The most buckets that a time window can have; its position has the field that says so.
+pub(super) const MAX_BUCKETS: u32 = 65_535;
+
+/// The setters of the thresholds. A window needs at least one: a number of failures, a failure rate or a slow-call
+/// rate; they are checked in this order.
+impl<P: Window> Spec<P> {
+    /// No rate is known below so many calls. At least 1, for a count window at most its calls. Default 10, or a
+    /// smaller count window's calls. [`failures`](Self::failures) does not wait for it.
+    #[must_use]
+    pub const fn min_calls(mut self, calls: u32) -> Self {
+        self.draft.min_calls = Some(calls);
+        self.checked()
+    }
+
+    /// Trips when so many calls of the window have failed. At least 1, for a count window at most its calls.
+    #[must_use]
+    pub const fn failures(mut self, failures: u32) -> Self {
+        self.draft.failures = Some(failures);
+        self.checked()
+    }
+
+    /// Trips when this share of the window's calls has failed, in percent: above 0, at most 100, kept in steps of
+    /// 0.000001 %. At the threshold it trips.
+    #[must_use]
+    pub const fn failure_rate(mut self, percent: f64) -> Self {
+        self.draft.failure_rate = Some(percent);
+        self.checked()
+    }
+
+    /// Trips when this share of the window's calls, failed ones too, took *longer* than `limit`, in percent: above
+    /// 0, at most 100, kept in steps of 0.000001 %.
+    #[must_use]
+    pub const fn slow_calls(self, limit: Duration, percent: f64) -> Self {
+        self.slow_call_limit(limit).slow_call_rate(percent)
+    }
+
+    /// The first half of [`slow_calls`](Self::slow_calls): a call is slow when it took longer than this.
+    #[must_use]
+    pub const fn slow_call_limit(mut self, limit: Duration) -> Self {
+        self.draft.slow_call_limit = Some(limit);
+        self.checked()
+    }
+
+    /// The second half of [`slow_calls`](Self::slow_calls): the share of slow calls at which it trips.
+    #[must_use]
+    pub const fn slow_call_rate(mut self, percent: f64) -> Self {
+        self.draft.slow_call_rate = Some(percent);
+        self.checked()
+    }
+
+    pub(super) const fn of_calls(calls: u32) -> Self {
+        Self::of_size(Size::Calls(calls))
+    }
+
+    pub(super) const fn of_time(length: Duration, buckets: u32, stripes: u32) -> Self {
+        Self::of_size(Size::Time { length, buckets, stripes })
+    }
+
+    const fn of_size(size: Size) -> Self {
+        let draft = WindowDraft {
+            size,
+            min_calls: None,
+            failures: None,
+            failure_rate: None,
+            slow_call_limit: None,
+            slow_call_rate: None,
+        };
+        Spec { draft, rules: draft.check() }
+    }
+
+    pub(super) const fn striped(mut self, count: u32) -> Self {
+        if let Size::Time { stripes, .. } = &mut self.draft.size {
+            *stripes = count;
+        }
+        self.checked()
+    }
+
+    const fn checked(self) -> Self {
+        Spec { draft: self.draft, rules: self.draft.check() }
+    }
+}
+
+impl WindowDraft {
+    const fn check(&self) -> Result<WindowRules, ConfigError> {
+        use Value::{Count, Missing, Percent, Time};
+        let Self { min_calls, failures, failure_rate, slow_call_limit, slow_call_rate, .. } = *self;
+
+        let (span, most, buckets, stripes, bucket) = match self.size {
+            Size::Calls(calls) => {
+                if calls == 0 || calls > MAX_CALLS {
+                    return Err(ConfigError::new("window.calls", Count(calls as u64), "must be from 1 to 1000000"));
+                }
+                (Span::Calls(calls), calls, 0, 0, 0)
+            }
+            Size::Time { length, buckets, stripes } => {
+                if buckets == 0 || buckets > MAX_BUCKETS {
+                    return Err(ConfigError::new("window.buckets", Count(buckets as u64), "must be from 1 to 65535"));
+                }
+                if stripes == 0 || stripes > 1024 {
+                    return Err(ConfigError::new("window.stripes", Count(stripes as u64), "must be from 1 to 1024"));
+                }
+                let nanos = saturating_nanos(length);
+                if nanos == 0 || nanos % buckets as u64 != 0 {
+                    let legal = "must be more than 0 and divide evenly by window.buckets";
+                    let error = ConfigError::new("window.length", Time(length), legal);
+                    return Err(error.bound(Count(buckets as u64)));
+                }
+                (Span::Time(length), u32::MAX, buckets, stripes, nanos / buckets as u64)
+            }
+        };
+
+        let min_calls = match min_calls {
+            Some(calls) => calls,
+            None if most < DEFAULT_MIN_CALLS => most,
+            None => DEFAULT_MIN_CALLS,
+        };
+        if min_calls == 0 || min_calls > most {
+            return Err(out_of(most, "window.min_calls", min_calls));
+        }
+        let failures = match failures {
+            Some(failures) if failures == 0 || failures > most => {
+                return Err(out_of(most, "window.failures", failures));
+            }
+            Some(failures) => failures,
+            None => NEVER,
+        };
+        let failure_rate = match failure_rate {
+            Some(percent) => match rate(percent) {
+                Some(rate) => rate,
+                None => return Err(bad_rate("window.failure_rate", percent)),
+            },
+            None => NEVER,
+        };
+        let (slow_call_limit, slow_call_rate) = match (slow_call_limit, slow_call_rate) {
+            (None, None) => (u64::MAX, NEVER),
+            (Some(limit), _) if limit.is_zero() => {
+                return Err(ConfigError::new("window.slow_call_limit", Time(limit), "must be more than 0"));
+            }
+            (Some(limit), Some(percent)) => match rate(percent) {
+                Some(rate) => (saturating_nanos(limit), rate),
+                None => return Err(bad_rate("window.slow_call_rate", percent)),
+            },
+            (None, Some(percent)) => {
+                let legal = "must be set with window.slow_call_rate";
+                return Err(ConfigError::new("window.slow_call_limit", Missing, legal).bound(Percent(percent)));
+            }
+            (Some(limit), None) => {
+                let legal = "must be set with window.slow_call_limit";
+                return Err(ConfigError::new("window.slow_call_rate", Missing, legal).bound(Time(limit)));
+            }
+        };
+        if failures == NEVER && failure_rate == NEVER && slow_call_rate == NEVER {
+            let legal = "must have at least one of failures, failure_rate and slow_calls";
+            return Err(ConfigError::new("window.thresholds", Missing, legal));
+        }
+        Ok(WindowRules {
+            span,
+            min_calls,
+            failures,
+            failure_rate,
+            slow_call_rate,
+            slow_call_limit,
+            calls: most,
+            buckets,
+            stripes,
+            bucket,
+        })
+    }
+}
+
+const fn out_of(most: u32, field: &'static str, value: u32) -> ConfigError {
+    let value = Value::Count(value as u64);
+    if most == u32::MAX {
+        ConfigError::new(field, value, "must be from 1 to 4294967295")
+    } else {
+        ConfigError::new(field, value, "must be from 1 to window.calls").bound(Value::Count(most as u64))
+    }
+}
+
+const fn bad_rate(field: &'static str, percent: f64) -> ConfigError {
+    ConfigError::new(field, Value::Percent(percent), "must be at least 0.000001 % and at most 100 %")
+}
+
+/// A percentage in millionths, none if it is out of range or would round to 0.
+const fn rate(percent: f64) -> Option<u32> {
+    let rate = percent * (HUNDRED_PERCENT / 100) as f64 + 0.5;
+    if rate >= 1.0 && percent <= 100.0 { Some(rate as u32) } else { None }
+}
+
+impl WindowRules {
+    #[inline]
+    pub(super) fn is_timed(&self) -> bool {
+        self.slow_call_rate != NEVER
+    }
+
+    #[inline]
+    pub(super) fn is_slow(&self, elapsed: Duration) -> bool {
+        saturating_nanos(elapsed) > self.slow_call_limit
+    }
+
+    /// Which thresholds these counts have reached.
+    pub(super) fn causes(&self, tally: Tally) -> Causes {
+        let reaches = |rate: u32, count: u64| {
+            tally.total >= u64::from(self.min_calls)
+                && count * u64::from(HUNDRED_PERCENT) >= u64::from(rate) * tally.total
+        };
+        let failures = Causes::FAILURES.when(tally.failed >= u64::from(self.failures));
+        let failure_rate = Causes::FAILURE_RATE.when(reaches(self.failure_rate, tally.failed));
+        let slow_call_rate = Causes::SLOW_CALL_RATE.when(reaches(self.slow_call_rate, tally.slow));
+        failures.and(failure_rate).and(slow_call_rate)
+    }
+
+    /// Whether more successes alone cannot make one of these counts a cause, if none is one now: rates only sink from
+    /// `min_calls` on.
+    pub(super) fn only_sinks(&self, tally: Tally) -> bool {
+        tally.total >= u64::from(self.min_calls)
+    }
+
+    pub(super) fn limit(&self, kind: Kind) -> u32 {
+        match kind {
+            Kind::Failures => self.failures,
+            Kind::SlowCallRate => self.slow_call_rate,
+            _ => self.failure_rate,
+        }
+    }
+
+    pub(super) fn counts(&self, tally: Tally) -> Counts {
+        let Tally { total, failed, slow } = tally;
+        let slow = self.is_timed().then_some(slow);
+        Counts { span: self.span, min_calls: self.min_calls, total, failed, slow }
+    }
+}
+
+/// What is in a window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Tally {
+    pub(super) total: u64,
+    pub(super) failed: u64,
+    pub(super) slow: u64,
+}
+
+/// A window's tally as it was when an outage began.
+pub(super) struct Evidence {
+    total: Published,
+    failed: Published,
+    slow: Published,
+}
+
+impl Evidence {
+    const_fn! {
+        pub(super) fn new() -> Self {
+            Self { total: Published::new(), failed: Published::new(), slow: Published::new() }
+        }
+    }
+
+    pub(super) fn publish(&self, generation: u64, counts: Option<Counts>) {
+        if let Some(counts) = counts {
+            self.total.publish(generation, counts.total);
+            self.failed.publish(generation, counts.failed);
+            self.slow.publish(generation, counts.slow.unwrap_or(0));
+        }
+    }
+
+    pub(super) fn read(&self, generation: u64) -> Option<Tally> {
+        let total = self.total.read(generation)?;
+        Some(Tally { total, failed: self.failed.read(generation)?, slow: self.slow.read(generation)? })
+    }
+
+    pub(super) fn keep_recent(&self, generation: u64) {
+        self.total.keep_recent(generation);
+        self.failed.keep_recent(generation);
+        self.slow.keep_recent(generation);
+    }
+}
