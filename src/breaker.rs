@@ -209,7 +209,7 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
                 } else {
                     probes = self.gate.probes(word).filter(|_| word.kind() == Kind::HalfOpen);
                     if decided.kind() == Kind::HalfOpen {
-                        since = Some(Timestamp::ORIGIN + (decided.time() - (Timestamp::ORIGIN + self.plan.max_wait())));
+                        since = Some(decided.time().earlier_by(self.plan.max_wait()));
                     }
                 }
             }
@@ -376,7 +376,14 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
     }
 
     /// Begins an outage: opens a gate that is neither open nor half-open.
-    fn open_anew(&self, word: Word, kind: Kind, culprit: Option<usize>, now: Timestamp, wait: Option<Duration>) -> Word {
+    fn open_anew(
+        &self,
+        word: Word,
+        kind: Kind,
+        culprit: Option<usize>,
+        now: Timestamp,
+        wait: Option<Duration>,
+    ) -> Word {
         let to = self.open_word(word, kind, now, wait, 0);
         let mut evidence = CountsList::default();
         self.policy.live(&self.rules, word.generation(), now, &mut evidence);

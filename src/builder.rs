@@ -23,7 +23,6 @@ impl CircuitBreaker {
     /// let breaker = CircuitBreaker::builder().failures(3).open_for(Duration::from_secs(10)).build()?;
     /// # Ok::<(), failfast::ConfigError>(())
     /// ```
-    #[must_use]
     pub const fn builder() -> Builder {
         Builder { policy: Consecutive::new(5), config: Config::new(), clock: DefaultClock, observer: () }
     }
@@ -161,7 +160,9 @@ impl<S, C, O> Builder<S, C, O> {
         Builder { policy: self.policy, config: self.config, clock: self.clock, observer }
     }
 
-    /// Who is told of transitions, as a closure.
+    /// Who is told of transitions, as a closure. A closure has no name, and so the breaker's type has none: to keep
+    /// it in a struct, give a `fn` (`CircuitBreaker<P, C, OnTransition<fn(&Transition)>>`) or an [`Observer`] of your
+    /// own.
     pub fn on_transition<F>(self, f: F) -> Builder<S, C, OnTransition<F>>
     where
         F: Fn(&Transition) + Send + Sync,
@@ -200,4 +201,3 @@ impl Plan {
         Word::first(kind, millis)
     }
 }
-

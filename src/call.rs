@@ -3,7 +3,7 @@
 use crate::breaker::CircuitBreaker;
 use crate::clock::Clock;
 use crate::error::{CallError, Rejected};
-use crate::future::{CallFuture, OrElseFuture};
+use crate::future::{CallFuture, Classifier, OrElseFuture};
 use crate::observer::Observer;
 use crate::outcome::{Outcome, Settled};
 use crate::permit::{Breaker, Permit};
@@ -114,7 +114,7 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
     /// # Ok::<(), failfast::ConfigError>(())
     /// ```
     #[inline]
-    pub fn call_async<F, T, E, Fut>(&self, f: F) -> CallFuture<&Self, F, Fut, fn(&Result<T, E>) -> Outcome>
+    pub fn call_async<F, T, E, Fut>(&self, f: F) -> CallFuture<&Self, F, Fut, Classifier<T, E>>
     where
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<T, E>>,
@@ -171,7 +171,7 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
         &self,
         f: F,
         fallback: G,
-    ) -> OrElseFuture<CallFuture<&Self, F, Fut, fn(&Result<T, E>) -> Outcome>, G, Fallback>
+    ) -> OrElseFuture<CallFuture<&Self, F, Fut, Classifier<T, E>>, G, Fallback>
     where
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<T, E>>,

@@ -218,10 +218,11 @@ impl Config {
             let legal = "must be more than 0 and at most 3650 days";
             return Err(ConfigError::new("half_open.max_wait", Time(max_wait), legal));
         }
-        if let OnCancel::FailureAfter(after) = self.on_cancel
-            && after.is_zero()
-        {
-            return Err(ConfigError::new("on_cancel.after", Time(after), "must be more than 0"));
+        match self.on_cancel {
+            OnCancel::FailureAfter(after) if after.is_zero() => {
+                return Err(ConfigError::new("on_cancel.after", Time(after), "must be more than 0"));
+            }
+            _ => {}
         }
         if matches!(self.initial_state, State::HalfOpen) {
             let legal = "must be closed, open, forced_open, disabled or metrics_only";

@@ -10,17 +10,20 @@ use crate::error::{CallError, Rejected};
 use crate::outcome::{Outcome, Settled};
 use crate::permit::{Breaker, Permit};
 
+/// A classifier without captured variables, such as the default one, [`Outcome::of`].
+pub type Classifier<T, E> = fn(&Result<T, E>) -> Outcome;
+
 pin_project! {
     /// A call in progress: what [`call_async`](crate::CircuitBreaker::call_async) gives. It is `Send` when its parts
     /// are.
     ///
     /// ```
-    /// use failfast::{CallFuture, CircuitBreaker, Outcome};
+    /// use failfast::{CallFuture, CircuitBreaker, Classifier};
     /// use std::future::{Ready, ready};
     ///
     /// type Quote = Ready<Result<u32, String>>;
     /// struct Quotes<'a> {
-    ///     pending: CallFuture<&'a CircuitBreaker, fn() -> Quote, Quote, fn(&Result<u32, String>) -> Outcome>,
+    ///     pending: CallFuture<&'a CircuitBreaker, fn() -> Quote, Quote, Classifier<u32, String>>,
     /// }
     /// let breaker = CircuitBreaker::builder().build()?;
     /// let quotes = Quotes { pending: breaker.call_async(|| ready(Ok(42))) };
@@ -78,14 +81,14 @@ where
     #[inline]
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = self.project().state;
-        if let StateProjection::Waiting { .. } = state.as_mut().project()
-            && let StateOwned::Waiting { holder, f, classify } = state.as_mut().project_replace(State::Over)
-        {
-            let pass = holder.ask()?;
-            let mut permit = Permit::new(holder, pass);
-            permit.if_dropped(Settled::With(Outcome::Failure));
-            let future = f();
-            state.set(State::Running { permit, future, classify: Some(classify) });
+        if matches!(*state, State::Waiting { .. }) {
+            if let StateOwned::Waiting { holder, f, classify } = state.as_mut().project_replace(State::Over) {
+                let pass = holder.ask()?;
+                let mut permit = Permit::new(holder, pass);
+                permit.if_dropped(Settled::With(Outcome::Failure));
+                let future = f();
+                state.set(State::Running { permit, future, classify: Some(classify) });
+            }
         }
         let StateProjection::Running { permit, future, classify } = state.as_mut().project() else {
             panic!("polled after it was ready");

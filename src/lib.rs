@@ -34,17 +34,17 @@ pub use clock::{Clock, DefaultClock, ManualClock};
 pub use clock::{CoarseClock, Upkeep};
 pub use config::{Config, OnCancel, OnMaxWait};
 pub use error::{CallError, ConfigError, IllegalTransition, Rejected};
-pub use future::{CallFuture, OrElseFuture};
+pub use future::{CallFuture, Classifier, OrElseFuture};
 pub use history::History;
 pub use observer::{Observer, OnTransition, SettledCall, Transition, WouldTrip};
 pub use outcome::{Outcome, Settled};
 pub use permit::{Breaker, Permit};
+#[cfg(not(failfast_loom))]
+pub use policy::InlinePolicy;
+pub use policy::Window;
 #[cfg(feature = "alloc")]
 pub use policy::{BoxPolicy, HeapBuckets, HeapCalls, Rule};
 pub use policy::{Buckets, Calls, Consecutive, CountWindow, IntoPolicy, LastCalls, LastTime, Policy, Spec, TimeWindow};
-pub use policy::Window;
-#[cfg(not(failfast_loom))]
-pub use policy::InlinePolicy;
 pub use snapshot::{Counts, Generation, ProbeCounts, Reason, Snapshot, Span, State, Trip};
 pub use sync::LOCK_FREE;
 pub use time::Timestamp;

@@ -316,5 +316,5 @@ fn tell_all<const N: usize>(callbacks: [&dyn Fn(); N]) {
 
 #[cfg(not(feature = "std"))]
 fn tell_all<const N: usize>(callbacks: [&dyn Fn(); N]) {
-    callbacks.map(|callback| callback());
+    callbacks.into_iter().for_each(|callback| callback());
 }

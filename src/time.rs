@@ -44,6 +44,10 @@ impl Timestamp {
         Self(millis.saturating_mul(NANOS_PER_MILLI))
     }
 
+    pub(crate) const fn earlier_by(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(saturating_nanos(duration)))
+    }
+
     pub(crate) const fn as_millis(self) -> u64 {
         self.0 / NANOS_PER_MILLI
     }
@@ -57,11 +61,7 @@ impl Timestamp {
 /// A duration in nanoseconds, at most `u64::MAX` of them (584 years).
 pub(crate) const fn saturating_nanos(duration: Duration) -> u64 {
     let nanos = duration.as_nanos();
-    if nanos > u64::MAX as u128 {
-        u64::MAX
-    } else {
-        nanos as u64
-    }
+    if nanos > u64::MAX as u128 { u64::MAX } else { nanos as u64 }
 }
 
 impl core::ops::Add<Duration> for Timestamp {

@@ -159,11 +159,8 @@ impl Case {
     {
         let clock = Arc::new(ManualClock::new());
         let events = Arc::new(Events::default());
-        let listener = Listener {
-            kind: self.policy.listener.clone(),
-            events: events.clone(),
-            breaker: Arc::new(OnceLock::new()),
-        };
+        let listener =
+            Listener { kind: self.policy.listener.clone(), events: events.clone(), breaker: Arc::new(OnceLock::new()) };
         let itself = listener.breaker.clone();
         let breaker = match self.policy.build(policy, clock.clone(), listener) {
             Ok(breaker) => Arc::new(breaker),
@@ -443,7 +440,11 @@ impl<P: Policy + 'static> Run<P> {
         let Some(millis) = millis else { return Ok(()) };
         let millis = millis.as_i64().ok_or("bad milliseconds")?;
         let by = Duration::from_millis(millis.unsigned_abs());
-        if millis < 0 { self.clock.step_back(by) } else { self.clock.advance(by) }
+        if millis < 0 {
+            self.clock.step_back(by)
+        } else {
+            self.clock.advance(by)
+        }
         // A breaker knows of a time only what it has seen of it.
         _ = self.breaker.state();
         Ok(())
@@ -473,9 +474,9 @@ impl<P: Policy + 'static> Run<P> {
             },
             Way::Permit | Way::Call if plain => catch_unwind(AssertUnwindSafe(|| self.breaker.call(work))),
             Way::Permit | Way::Call => catch_unwind(AssertUnwindSafe(|| self.breaker.call_with(classify, work))),
-            Way::CallAsync if plain => catch_unwind(AssertUnwindSafe(|| {
-                pollster::block_on(self.breaker.call_async(|| async { work() }))
-            })),
+            Way::CallAsync if plain => {
+                catch_unwind(AssertUnwindSafe(|| pollster::block_on(self.breaker.call_async(|| async { work() }))))
+            }
             Way::CallAsync => catch_unwind(AssertUnwindSafe(|| {
                 pollster::block_on(self.breaker.call_async_with(classify, || async { work() }))
             })),
@@ -607,7 +608,9 @@ fn main() -> ExitCode {
     }));
     let files = match std::env::var("FAILFAST_SCENARIOS") {
         Ok(file) => vec![file],
-        Err(_) => ["scenarios", "traces"].map(|name| format!("{}/tests/{name}.json", env!("CARGO_MANIFEST_DIR"))).into(),
+        Err(_) => {
+            ["scenarios", "traces"].map(|name| format!("{}/tests/{name}.json", env!("CARGO_MANIFEST_DIR"))).into()
+        }
     };
     let (mut passed, mut failed) = (0, 0);
     for file in files {

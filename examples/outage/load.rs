@@ -68,28 +68,16 @@ pub(crate) struct Run {
     pub first_rejection: Option<String>,
 }
 
-pub(crate) async fn run(
-    plan: &Plan,
-    side: Side,
-    progress: &Progress,
-) -> Result<Run, Box<dyn Error>> {
+pub(crate) async fn run(plan: &Plan, side: Side, progress: &Progress) -> Result<Run, Box<dyn Error>> {
     let service = Service::start(plan).await?;
     // A proxy from the environment must not come between the callers and loopback.
-    let client = reqwest::Client::builder()
-        .timeout(plan.timeout)
-        .no_proxy()
-        .build()?;
+    let client = reqwest::Client::builder().timeout(plan.timeout).no_proxy().build()?;
     let url = service.url();
     let target = Arc::new(Target { client, url });
     warm_up(plan, &target).await?;
 
     let start = Instant::now();
-    let crew = Crew {
-        plan: *plan,
-        start,
-        live: Arc::new(Live::default()),
-        first_rejection: Arc::new(OnceLock::new()),
-    };
+    let crew = Crew { plan: *plan, start, live: Arc::new(Live::default()), first_rejection: Arc::new(OnceLock::new()) };
     let changes = Arc::new(Mutex::new(Vec::new()));
 
     let callers = match side {
@@ -104,11 +92,7 @@ pub(crate) async fn run(
             let note = {
                 let (changes, progress) = (Arc::clone(&changes), progress.clone());
                 move |transition: &Transition| {
-                    let change = Change {
-                        at: start.elapsed(),
-                        to: transition.to(),
-                        text: transition.to_string(),
-                    };
+                    let change = Change { at: start.elapsed(), to: transition.to(), text: transition.to_string() };
                     progress.event(side, change.at, &format!("breaker: {}", change.text));
                     lock(&changes).push(change);
                 }
@@ -197,12 +181,9 @@ async fn exchange(target: Arc<Target>, probe: bool) -> reqwest::Result<()> {
 /// Opens every caller's connection, so that the first measured calls do not pay for it.
 async fn warm_up(plan: &Plan, target: &Arc<Target>) -> Result<(), Box<dyn Error>> {
     for _ in 0..3 {
-        let round: Vec<_> = (0..plan.callers)
-            .map(|_| tokio::spawn(exchange(Arc::clone(target), false)))
-            .collect();
+        let round: Vec<_> = (0..plan.callers).map(|_| tokio::spawn(exchange(Arc::clone(target), false))).collect();
         for call in round {
-            call.await?
-                .map_err(|error| format!("the service does not answer on loopback: {error}"))?;
+            call.await?.map_err(|error| format!("the service does not answer on loopback: {error}"))?;
         }
     }
     Ok(())
@@ -224,8 +205,7 @@ impl Crew {
     {
         let caller = |caller: u32| {
             let (plan, start, ask) = (self.plan, self.start, ask.clone());
-            let (live, first_rejection) =
-                (Arc::clone(&self.live), Arc::clone(&self.first_rejection));
+            let (live, first_rejection) = (Arc::clone(&self.live), Arc::clone(&self.first_rejection));
             async move {
                 let mut samples = Vec::new();
                 loop {
@@ -246,17 +226,11 @@ impl Crew {
                         }
                     };
                     live.count(ending);
-                    samples.push(Sample {
-                        begin,
-                        end: finish,
-                        ending,
-                    });
+                    samples.push(Sample { begin, end: finish, ending });
                 }
             }
         };
-        (0..self.plan.callers)
-            .map(|n| tokio::spawn(caller(n)))
-            .collect()
+        (0..self.plan.callers).map(|n| tokio::spawn(caller(n))).collect()
     }
 }
 

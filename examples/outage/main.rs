@@ -65,32 +65,21 @@ struct Options {
 }
 
 /// `None` asks for the help.
-fn parse(
-    arguments: impl IntoIterator<Item = std::ffi::OsString>,
-) -> Result<Option<Options>, String> {
-    let mut options = Options {
-        seconds: 20.0,
-        json: false,
-    };
-    let mut arguments = arguments
-        .into_iter()
-        .map(|a| a.to_string_lossy().into_owned());
+fn parse(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Option<Options>, String> {
+    let mut options = Options { seconds: 20.0, json: false };
+    let mut arguments = arguments.into_iter().map(|a| a.to_string_lossy().into_owned());
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--help" | "-h" => return Ok(None),
             "--json" => options.json = true,
             "--seconds" => {
-                let value = arguments
-                    .next()
-                    .ok_or("--seconds needs a value: a number from 6 to 600")?;
+                let value = arguments.next().ok_or("--seconds needs a value: a number from 6 to 600")?;
                 options.seconds = seconds(&value)?;
             }
             other => match other.strip_prefix("--seconds=") {
                 Some(value) => options.seconds = seconds(value)?,
                 None => {
-                    return Err(format!(
-                        "unknown argument `{other}`: legal are --seconds N, --json and --help"
-                    ));
+                    return Err(format!("unknown argument `{other}`: legal are --seconds N, --json and --help"));
                 }
             },
         }
@@ -120,11 +109,8 @@ fn outage(options: &Options) -> Result<(), Box<dyn Error>> {
     if let Some(folder) = picture.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    std::fs::write(
-        &picture,
-        svg::draw(&plan, [(&bare, &figures[0]), (&breaker, &figures[1])]),
-    )
-    .map_err(|error| format!("cannot write {}: {error}", picture.display()))?;
+    std::fs::write(&picture, svg::draw(&plan, [(&bare, &figures[0]), (&breaker, &figures[1])]))
+        .map_err(|error| format!("cannot write {}: {error}", picture.display()))?;
 
     let text = if options.json {
         report::json(&figures)
@@ -138,9 +124,7 @@ fn outage(options: &Options) -> Result<(), Box<dyn Error>> {
 }
 
 fn both(plan: &Plan, progress: &Progress) -> Result<(Run, Run), Box<dyn Error>> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let bare = load::run(plan, Side::Bare, progress).await?;
         let breaker = load::run(plan, Side::Breaker, progress).await?;

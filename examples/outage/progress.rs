@@ -40,9 +40,7 @@ impl Live {
     fn phase(&self) -> Phase {
         let all = [Phase::Healthy, Phase::Slow, Phase::Down, Phase::Recovered];
         let now = self.phase.load(Ordering::Relaxed);
-        all.into_iter()
-            .find(|phase| *phase as u8 == now)
-            .unwrap_or(Phase::Healthy)
+        all.into_iter().find(|phase| *phase as u8 == now).unwrap_or(Phase::Healthy)
     }
 }
 
@@ -81,17 +79,8 @@ impl Progress {
     }
 
     /// Redraws the live line from now on.
-    pub(crate) fn watch(
-        &self,
-        start: Instant,
-        live: &Arc<Live>,
-        state: impl Fn() -> Option<State> + Send + 'static,
-    ) {
-        self.send(Message::Watch(Watched {
-            start,
-            live: Arc::clone(live),
-            state: Box::new(state),
-        }));
+    pub(crate) fn watch(&self, start: Instant, live: &Arc<Live>, state: impl Fn() -> Option<State> + Send + 'static) {
+        self.send(Message::Watch(Watched { start, live: Arc::clone(live), state: Box::new(state) }));
     }
 
     /// Takes the live line away.
@@ -152,11 +141,7 @@ impl Printer {
         let watched = self.watched.as_ref()?;
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let live = &watched.live;
-        let (succeeded, failed, rejected) = (
-            count(&live.succeeded),
-            count(&live.failed),
-            count(&live.rejected),
-        );
+        let (succeeded, failed, rejected) = (count(&live.succeeded), count(&live.failed), count(&live.rejected));
         let (now, total) = (Instant::now(), succeeded + failed + rejected);
         let rate = match self.last.replace((now, total)) {
             Some((then, before)) => (total - before) as f64 / (now - then).as_secs_f64(),

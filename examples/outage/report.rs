@@ -48,10 +48,7 @@ impl Figures {
             end.saturating_sub(sample.begin.max(run.down_at))
         };
         let arrived_after = |moment| run.arrivals.iter().filter(|a| a.0 > moment).count();
-        let closing = run
-            .changes
-            .iter()
-            .find(|change| change.to == State::Closed && change.at >= run.recovered_at);
+        let closing = run.changes.iter().find(|change| change.to == State::Closed && change.at >= run.recovered_at);
         Figures {
             requests: run.samples.len(),
             succeeded: count(Ending::Succeeded),
@@ -89,14 +86,8 @@ pub(crate) fn percentile(sorted: &[Duration], percent: usize) -> Option<Duration
 
 pub(crate) fn table(plan: &Plan, [bare, breaker]: &[Figures; 2], run: &Run) -> String {
     let time = |d: Option<Duration>| d.map_or_else(|| "-".to_owned(), short);
-    let probes = |f: &Figures| {
-        f.detect
-            .map_or_else(|| "-".to_owned(), |_| grouped(f.probes_while_down))
-    };
-    let after = |f: &Figures| {
-        f.reached_after_detect
-            .map_or_else(|| "-".to_owned(), grouped)
-    };
+    let probes = |f: &Figures| f.detect.map_or_else(|| "-".to_owned(), |_| grouped(f.probes_while_down));
+    let after = |f: &Figures| f.reached_after_detect.map_or_else(|| "-".to_owned(), grouped);
     let row = |name: &str, show: &dyn Fn(&Figures) -> String| {
         format!("{name:<34} {:>12} {:>12}\n", show(bare), show(breaker))
     };
@@ -109,15 +100,9 @@ pub(crate) fn table(plan: &Plan, [bare, breaker]: &[Figures; 2], run: &Run) -> S
     text += &row("                         p99", &|f| time(f.p99));
     text += &row("latency of rejections,   p50", &|f| time(f.rejected_p50));
     text += &row("                         p99", &|f| time(f.rejected_p99));
-    text += &row("callers waited, all together", &|f| {
-        format!("{:.1} s", f.waited.as_secs_f64())
-    });
-    text += &row("  of this while down", &|f| {
-        format!("{:.1} s", f.waited_while_down.as_secs_f64())
-    });
-    text += &row("reached the service while down", &|f| {
-        grouped(f.reached_while_down)
-    });
+    text += &row("callers waited, all together", &|f| format!("{:.1} s", f.waited.as_secs_f64()));
+    text += &row("  of this while down", &|f| format!("{:.1} s", f.waited_while_down.as_secs_f64()));
+    text += &row("reached the service while down", &|f| grouped(f.reached_while_down));
     text += &row("  of these after detection", &after);
     text += &row("  of these probes", &probes);
     text += &row("time to detect", &|f| time(f.detect));
@@ -151,11 +136,7 @@ pub(crate) fn table(plan: &Plan, [bare, breaker]: &[Figures; 2], run: &Run) -> S
 }
 
 pub(crate) fn json([bare, breaker]: &[Figures; 2]) -> String {
-    format!(
-        "{{\"bare\": {}, \"breaker\": {}}}\n",
-        object(bare),
-        object(breaker)
-    )
+    format!("{{\"bare\": {}, \"breaker\": {}}}\n", object(bare), object(breaker))
 }
 
 fn object(figures: &Figures) -> String {
@@ -174,20 +155,14 @@ fn object(figures: &Figures) -> String {
         ("p50_ms", ms(figures.p50)),
         ("p99_ms", ms(figures.p99)),
         ("waited_s", in_units(Some(figures.waited), 1.0)),
-        (
-            "waited_while_down_s",
-            in_units(Some(figures.waited_while_down), 1.0),
-        ),
+        ("waited_while_down_s", in_units(Some(figures.waited_while_down), 1.0)),
         ("reached_while_down", figures.reached_while_down.to_string()),
         ("detect_ms", ms(figures.detect)),
         ("recover_ms", ms(figures.recover)),
         ("closed_ms", ms(figures.closed)),
         ("rejected_p50_us", us(figures.rejected_p50)),
         ("rejected_p99_us", us(figures.rejected_p99)),
-        (
-            "reached_after_detect",
-            after.map_or_else(|| "null".to_owned(), |n| n.to_string()),
-        ),
+        ("reached_after_detect", after.map_or_else(|| "null".to_owned(), |n| n.to_string())),
         ("probes_while_down", figures.probes_while_down.to_string()),
     ];
     let fields = fields.map(|(name, value)| format!("\"{name}\": {value}"));

@@ -46,18 +46,9 @@ impl Service {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let (phase, watching) = watch::channel(Phase::Healthy);
-        let desk = Arc::new(Desk {
-            plan: *plan,
-            requests: AtomicU64::new(0),
-            arrivals: Mutex::new(Vec::new()),
-        });
+        let desk = Arc::new(Desk { plan: *plan, requests: AtomicU64::new(0), arrivals: Mutex::new(Vec::new()) });
         let accepting = tokio::spawn(accept(listener, watching, Arc::clone(&desk)));
-        Ok(Service {
-            address,
-            phase,
-            desk,
-            accepting,
-        })
+        Ok(Service { address, phase, desk, accepting })
     }
 
     pub(crate) fn url(&self) -> String {
@@ -69,11 +60,7 @@ impl Service {
     }
 
     pub(crate) fn arrivals_while_down(&self) -> Vec<Arrival> {
-        self.desk
-            .arrivals
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.desk.arrivals.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -94,9 +81,7 @@ async fn accept(listener: TcpListener, phase: watch::Receiver<Phase>, desk: Arc<
         tokio::spawn(async move {
             let answer = service_fn(|request| answer(request, phase.clone(), Arc::clone(&desk)));
             // A client that gives up closes the connection; to this service that is no news.
-            let _ = http1::Builder::new()
-                .serve_connection(TokioIo::new(stream), answer)
-                .await;
+            let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), answer).await;
         });
     }
 }
@@ -108,14 +93,8 @@ async fn answer(
 ) -> Result<Response<String>, Infallible> {
     let current = *phase.borrow();
     if current == Phase::Down {
-        let arrival = Arrival {
-            at: Instant::now(),
-            probe: request.headers().contains_key(PROBE_HEADER),
-        };
-        desk.arrivals
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(arrival);
+        let arrival = Arrival { at: Instant::now(), probe: request.headers().contains_key(PROBE_HEADER) };
+        desk.arrivals.lock().unwrap_or_else(PoisonError::into_inner).push(arrival);
     }
     let number = desk.requests.fetch_add(1, Ordering::Relaxed);
     tokio::time::sleep(spread(number, desk.plan.latency(current))).await;

@@ -41,17 +41,10 @@ pub(crate) fn draw(plan: &Plan, runs: [(&Run, &Figures); 2]) -> String {
     let buckets = runs.map(|(run, _)| bucketed(plan, run));
     let busiest = buckets.iter().flatten().map(Bucket::total).max();
     let busiest = busiest.unwrap_or(0) as f64;
-    let slowest = buckets
-        .iter()
-        .flatten()
-        .filter_map(|bucket| bucket.p99)
-        .max();
+    let slowest = buckets.iter().flatten().filter_map(|bucket| bucket.p99).max();
     let axes = Axes {
         run: plan.run,
-        rate: round_up(
-            busiest / bucket_length(plan).as_secs_f64(),
-            &[1.0, 2.0, 4.0, 6.0, 8.0],
-        ),
+        rate: round_up(busiest / bucket_length(plan).as_secs_f64(), &[1.0, 2.0, 4.0, 6.0, 8.0]),
         highest: slowest.map_or(0.0, |d| d.as_secs_f64().log10().ceil()),
     };
     let mut svg = format!(
@@ -149,26 +142,12 @@ impl Axes {
     }
 }
 
-fn panel(
-    svg: &mut String,
-    plan: &Plan,
-    axes: &Axes,
-    top: f64,
-    run: &Run,
-    figures: &Figures,
-    buckets: &[Bucket],
-) {
+fn panel(svg: &mut String, plan: &Plan, axes: &Axes, top: f64, run: &Run, figures: &Figures, buckets: &[Bucket]) {
     let name = match run.side {
         Side::Bare => "Bare",
         Side::Breaker => "Behind the breaker",
     };
-    text(
-        svg,
-        (24.0, top + TITLE),
-        "font-size=\"15\" font-weight=\"600\"",
-        INK,
-        name,
-    );
+    text(svg, (24.0, top + TITLE), "font-size=\"15\" font-weight=\"600\"", INK, name);
     text(svg, (24.0, top + SUMMARY), "", FAINT, &summary(figures));
     phases(svg, plan, axes, top);
     scales(svg, axes, top);
@@ -204,21 +183,9 @@ fn phases(svg: &mut String, plan: &Plan, axes: &Axes, top: f64) {
             Phase::Slow => ("#fdf4dc", "#7a5c00"),
             Phase::Down => ("#fbe6e0", "#a33b00"),
         };
-        rect(
-            svg,
-            (x, top + PHASES),
-            (width, LATENCY.1 - PHASES),
-            ground,
-            "",
-        );
+        rect(svg, (x, top + PHASES), (width, LATENCY.1 - PHASES), ground, "");
         let middle = (x + width / 2.0, top + PHASES + 14.0);
-        text(
-            svg,
-            middle,
-            "text-anchor=\"middle\" font-weight=\"600\"",
-            label,
-            &phase.to_string(),
-        );
+        text(svg, middle, "text-anchor=\"middle\" font-weight=\"600\"", label, &phase.to_string());
     }
 }
 
@@ -238,27 +205,12 @@ fn scales(svg: &mut String, axes: &Axes, top: f64) {
         let turned = format!("text-anchor=\"middle\" transform=\"rotate(-90 34 {y:.1})\"");
         text(svg, (34.0, y), &turned, FAINT, name);
     }
-    text(
-        svg,
-        (LEFT - 8.0, top + RIBBON.1 - 4.0),
-        "text-anchor=\"end\"",
-        FAINT,
-        "breaker",
-    );
+    text(svg, (LEFT - 8.0, top + RIBBON.1 - 4.0), "text-anchor=\"end\"", FAINT, "breaker");
 }
 
 fn tick(svg: &mut String, y: f64, label: &str) {
-    let _ = writeln!(
-        svg,
-        "<line x1=\"{LEFT}\" y1=\"{y:.1}\" x2=\"{RIGHT}\" y2=\"{y:.1}\" stroke=\"{GRID}\"/>"
-    );
-    text(
-        svg,
-        (LEFT - 8.0, y + 4.0),
-        "text-anchor=\"end\" font-size=\"11\"",
-        FAINT,
-        label,
-    );
+    let _ = writeln!(svg, "<line x1=\"{LEFT}\" y1=\"{y:.1}\" x2=\"{RIGHT}\" y2=\"{y:.1}\" stroke=\"{GRID}\"/>");
+    text(svg, (LEFT - 8.0, y + 4.0), "text-anchor=\"end\" font-size=\"11\"", FAINT, label);
 }
 
 fn bars(svg: &mut String, plan: &Plan, axes: &Axes, top: f64, buckets: &[Bucket]) {
@@ -267,11 +219,7 @@ fn bars(svg: &mut String, plan: &Plan, axes: &Axes, top: f64, buckets: &[Bucket]
     for (index, bucket) in buckets.iter().enumerate() {
         let x = axes.x(length * index as u32);
         let mut y = top + BARS.1;
-        for (count, fill) in [
-            (bucket.succeeded, SUCCEEDED),
-            (bucket.failed, FAILED),
-            (bucket.rejected, REJECTED),
-        ] {
+        for (count, fill) in [(bucket.succeeded, SUCCEEDED), (bucket.failed, FAILED), (bucket.rejected, REJECTED)] {
             if count > 0 {
                 let height = axes.height(count as f64 / length.as_secs_f64());
                 y -= height;
@@ -302,21 +250,12 @@ fn ribbon(svg: &mut String, axes: &Axes, top: f64, run: &Run) {
     let height = RIBBON.1 - RIBBON.0;
     if run.side == Side::Bare {
         let middle = ((LEFT + RIGHT) / 2.0, top + RIBBON.1 - 4.0);
-        text(
-            svg,
-            middle,
-            "text-anchor=\"middle\" font-size=\"11\"",
-            FAINT,
-            "none",
-        );
+        text(svg, middle, "text-anchor=\"middle\" font-size=\"11\"", FAINT, "none");
         return;
     }
     let mut state = State::Closed;
     let mut from = axes.x(Duration::ZERO);
-    let ends = run
-        .changes
-        .iter()
-        .map(|change| (axes.x(change.at), change.to));
+    let ends = run.changes.iter().map(|change| (axes.x(change.at), change.to));
     for (to, next) in ends.chain([(RIGHT, State::Closed)]) {
         let (fill, ink) = match state {
             State::Closed => (SUCCEEDED, "#ffffff"),
@@ -328,13 +267,7 @@ fn ribbon(svg: &mut String, axes: &Axes, top: f64, run: &Run) {
         // A label that would not fit is left to the legend.
         if to - from > 5.6 * label.len() as f64 {
             let middle = ((from + to) / 2.0, top + RIBBON.1 - 4.0);
-            text(
-                svg,
-                middle,
-                "text-anchor=\"middle\" font-size=\"10\"",
-                ink,
-                label,
-            );
+            text(svg, middle, "text-anchor=\"middle\" font-size=\"10\"", ink, label);
         }
         (state, from) = (next, to);
     }
@@ -347,13 +280,7 @@ fn seconds(svg: &mut String, axes: &Axes, top: f64) {
     while at <= run * 1.000_1 {
         let x = axes.x(Duration::from_secs_f64(at));
         let label = format!("{}", (at * 100.0).round() / 100.0);
-        text(
-            svg,
-            (x, top + AXIS),
-            "text-anchor=\"middle\" font-size=\"11\"",
-            FAINT,
-            &label,
-        );
+        text(svg, (x, top + AXIS), "text-anchor=\"middle\" font-size=\"11\"", FAINT, &label);
         at += step;
     }
 }
@@ -364,24 +291,15 @@ fn legend(svg: &mut String) {
         (SUCCEEDED, "succeeded / closed", 146.0),
         (FAILED, "failed / open", 112.0),
         (REJECTED, "rejected", 86.0),
-        (HALF_OPEN, "half-open", 92.0),
+        (HALF_OPEN, "half_open", 92.0),
     ] {
         rect(svg, (x, 72.0), (12.0, 12.0), fill, "rx=\"2\"");
         text(svg, (x + 18.0, 82.5), "", INK, label);
         x += advance;
     }
-    let _ = writeln!(
-        svg,
-        "<line x1=\"{x}\" y1=\"78\" x2=\"{}\" y2=\"78\" stroke=\"{P99}\" stroke-width=\"2\"/>",
-        x + 18.0
-    );
-    text(
-        svg,
-        (x + 24.0, 82.5),
-        "",
-        INK,
-        "p99 latency of all calls, rejections included (log scale)",
-    );
+    let _ =
+        writeln!(svg, "<line x1=\"{x}\" y1=\"78\" x2=\"{}\" y2=\"78\" stroke=\"{P99}\" stroke-width=\"2\"/>", x + 18.0);
+    text(svg, (x + 24.0, 82.5), "", INK, "p99 latency of all calls, rejections included (log scale)");
 }
 
 fn rect(svg: &mut String, (x, y): (f64, f64), (width, height): (f64, f64), fill: &str, more: &str) {
@@ -393,10 +311,7 @@ fn rect(svg: &mut String, (x, y): (f64, f64), (width, height): (f64, f64), fill:
 }
 
 fn text(svg: &mut String, (x, y): (f64, f64), more: &str, fill: &str, words: &str) {
-    let _ = writeln!(
-        svg,
-        "<text x=\"{x:.1}\" y=\"{y:.1}\" fill=\"{fill}\" {more}>{words}</text>"
-    );
+    let _ = writeln!(svg, "<text x=\"{x:.1}\" y=\"{y:.1}\" fill=\"{fill}\" {more}>{words}</text>");
 }
 
 /// The next of these factors times a power of ten.

@@ -27,7 +27,10 @@ use crate::time::{Timestamp, saturating_nanos};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
-pub struct ManualClock(AtomicU64);
+pub struct ManualClock(
+    /// Nanoseconds, signed.
+    AtomicU64,
+);
 
 impl ManualClock {
     const_fn! {
@@ -38,20 +41,21 @@ impl ManualClock {
         }
     }
 
-    /// Moves it forward. It stops after 584 years.
+    /// Moves it forward. It stops after 292 years.
     pub fn advance(&self, by: Duration) {
-        self.update(|nanos| nanos.saturating_add(saturating_nanos(by)));
+        self.update(|nanos| nanos.saturating_add_unsigned(saturating_nanos(by)));
     }
 
-    /// Moves it back, at most to its origin.
+    /// Moves it back. Before its origin it reads as its origin.
     pub fn step_back(&self, by: Duration) {
-        self.update(|nanos| nanos.saturating_sub(saturating_nanos(by)));
+        self.update(|nanos| nanos.saturating_sub_unsigned(saturating_nanos(by)));
     }
 
-    fn update(&self, step: impl Fn(u64) -> u64) {
+    fn update(&self, step: impl Fn(i64) -> i64) {
+        let step = |nanos: u64| Some(step(nanos as i64) as u64);
         // ORDERING: AcqRel, so that who sees the new time sees what happened before it was set, as with any event
         // that takes time.
-        _ = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, |nanos| Some(step(nanos)));
+        _ = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, step);
     }
 }
 
@@ -64,6 +68,6 @@ impl Default for ManualClock {
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
         // ORDERING: Acquire, pairs with `update`.
-        Timestamp::from_nanos(self.0.load(Ordering::Acquire))
+        Timestamp::from_nanos((self.0.load(Ordering::Acquire) as i64).max(0) as u64)
     }
 }

@@ -43,8 +43,7 @@ enum Kinds<A, B, C> {
     Time(C),
 }
 
-type Joined =
-    Kinds<(u32, Consecutive), (WindowRules, CountWindow<HeapCalls>), (WindowRules, TimeWindow<HeapBuckets>)>;
+type Joined = Kinds<(u32, Consecutive), (WindowRules, CountWindow<HeapCalls>), (WindowRules, TimeWindow<HeapBuckets>)>;
 
 impl From<Spec<Consecutive>> for Rule {
     fn from(spec: Spec<Consecutive>) -> Self {

@@ -266,7 +266,7 @@ impl Head {
     fn with(self, failed: bool, slow: bool) -> Self {
         let place = self.used();
         let marks = FAILED.put(u64::from(failed) << place) | SLOW.put(u64::from(slow) << place);
-        Self(self.0 + USED.one() | marks)
+        Self((self.0 + USED.one()) | marks)
     }
 
     fn spotless(self, spotless: bool) -> Self {

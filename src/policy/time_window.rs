@@ -37,6 +37,9 @@ const _: () = assert!(super::window::MAX_BUCKETS as u64 <= SLOT.max());
 /// With inline storage it is [`LastTime<B>`](LastTime); sized at run time (feature `alloc`) it is made with
 /// [`over`](TimeWindow::over). Thresholds are set with the setters of [`Spec`]; at least one is needed.
 ///
+/// Choose a window not much longer than what a call may take (its timeout): in a longer one, the successes from before
+/// an outage dilute its first failures.
+///
 /// Successes are counted in stripes, by thread, so that threads do not contend for one word; the verdict adds them
 /// up. It is exact when calls do not overlap; of calls that overlap it, it may miss or include any, and then the
 /// verdict may fall with the next outcome instead. Each bucket of a stripe counts up to 268,435,455 and then stays
@@ -323,12 +326,7 @@ impl<S: Buckets> TimeWindow<S> {
                 return mine;
             }
             // ORDERING: Release, for `latest`: a cell of this bucket is written by who has seen the ring there.
-            let moved = self.position.compare_exchange(
-                latest.pack(),
-                mine.pack(),
-                Ordering::AcqRel,
-                Ordering::Acquire,
-            );
+            let moved = self.position.compare_exchange(latest.pack(), mine.pack(), Ordering::AcqRel, Ordering::Acquire);
             match moved {
                 Ok(_) => {
                     if behind >= u64::from(rules.buckets) {

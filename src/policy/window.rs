@@ -128,6 +128,7 @@ impl<P: Window> Spec<P> {
         Spec { draft, rules: draft.check() }
     }
 
+    #[cfg(feature = "alloc")]
     pub(super) const fn striped(mut self, count: u32) -> Self {
         if let Size::Time { stripes, .. } = &mut self.draft.size {
             *stripes = count;

@@ -218,11 +218,7 @@ pub(crate) struct Outage {
 
 impl Outage {
     fn of(word: u64) -> Self {
-        Self {
-            start: START.get(word),
-            kind: Kind::from_bits(OUTAGE_KIND.get(word)),
-            reopened: REOPENED.get(word),
-        }
+        Self { start: START.get(word), kind: Kind::from_bits(OUTAGE_KIND.get(word)), reopened: REOPENED.get(word) }
     }
 
     fn tagged(self, generation: u64) -> u64 {
@@ -268,10 +264,7 @@ impl Gate {
     pub(crate) fn exchange(&self, from: Word, to: Word) -> Result<(), Word> {
         // ORDERING: Release on success, for `load`. Acquire on both sides: winner and loser go on with what the
         // word before, or the winner's, stands for.
-        self.word
-            .compare_exchange(from.0, to.0, Ordering::AcqRel, Ordering::Acquire)
-            .map(drop)
-            .map_err(Word)
+        self.word.compare_exchange(from.0, to.0, Ordering::AcqRel, Ordering::Acquire).map(drop).map_err(Word)
     }
 
     // | from                  | outage before                 | outage after                        |
