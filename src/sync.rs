@@ -1,7 +1,11 @@
 //! The only file that names where atomics come from.
 
 #[cfg(failfast_loom)]
-pub(crate) use loom::sync::atomic::AtomicU64;
+mod model;
+
+#[cfg(failfast_loom)]
+#[allow(unreachable_pub, reason = "the models ask for faults")]
+pub use model::{AtomicU64, Fault};
 #[cfg(not(failfast_loom))]
 pub(crate) use portable_atomic::AtomicU64;
 
