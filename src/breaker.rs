@@ -18,7 +18,7 @@ use crate::policy::{Causes, Consecutive, Period, Policy};
 use crate::raw::bits::{Field, GENERATION_BITS, generation_after};
 use crate::raw::gate::{Admission, Gate, Kind, ProbeOutcome, Verdict, Word};
 use crate::raw::published::Published;
-use crate::snapshot::{CountsList, Generation, Reason, Snapshot, State, Trip};
+use crate::snapshot::{Counts, CountsList, Generation, Reason, Snapshot, State, Trip};
 use crate::sync::{AtomicU64, Ordering, const_fn};
 use crate::time::Timestamp;
 
@@ -70,16 +70,16 @@ pub struct CircuitBreaker<P: Policy = Consecutive, C = DefaultClock, O = ()> {
 
 impl<P: Policy, C, O> CircuitBreaker<P, C, O> {
     const_fn! {
-        pub(crate) fn from_parts(policy: P, rules: P::Rules, plan: Plan, clock: C, observer: O, first: Word) -> Self {
+        pub(crate) fn from_parts(policy: P, rules: P::Rules, plan: Plan, clock: C, observer: O, now: Timestamp) -> Self {
             Self {
-                gate: Gate::new(first),
+                gate: Gate::new(plan.first(now)),
                 policy,
                 rules,
                 plan,
                 clock,
                 observer,
                 latest: AtomicU64::new(0),
-                opened: Published::new(),
+                opened: Published::holding(0, now.as_millis()),
                 culprit: Published::new(),
                 held: AtomicU64::new(0),
                 observer_panics: AtomicU64::new(0),
@@ -166,70 +166,86 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
     /// # Ok::<(), failfast::ConfigError>(())
     /// ```
     pub fn state(&self) -> State {
-        self.effective(self.gate.load(), self.now()).0
+        self.look(|word, now| self.effective(word, now).0)
     }
 
     /// The state, its counts, and what led to it. See [`Snapshot`].
     pub fn snapshot(&self) -> Snapshot {
+        self.look(|word, now| self.snapshot_of(word, now))
+    }
+
+    /// What was read belongs together if the gate still holds the word afterwards.
+    fn look<T>(&self, see: impl Fn(Word, Timestamp) -> T) -> T {
         loop {
             let word = self.gate.load();
-            let now = self.now();
-            let snapshot = self.snapshot_of(word, now);
-            // What was read belongs together if the gate still holds the word afterwards.
+            let seen = see(word, self.now());
             if self.gate.load() == word {
-                return snapshot;
+                return seen;
             }
         }
     }
 
     fn snapshot_of(&self, word: Word, now: Timestamp) -> Snapshot {
         let (state, decided) = self.effective(word, now);
+        let over = decided.is_over(now);
         let mut counts = CountsList::default();
         let mut trip = None;
-        let mut retry_after = None;
-        let mut probes = None;
-        let mut since = Some(decided.time());
+        let mut since = Some(decided.time(now));
         match state {
             State::Closed | State::MetricsOnly => self.policy.live(&self.rules, word.generation(), now, &mut counts),
-            State::Open | State::HalfOpen => {
-                if let Some(outage) = self.gate.outage(word) {
-                    let published = |index| self.policy.published(&self.rules, outage.start, index);
-                    (0..P::COUNT).filter_map(published).for_each(|policy| counts.push(policy));
-                }
-                trip = self.trip_of(word).map(|trip| match Reason::of(decided.kind()) {
-                    Some(reason) => Trip { reason, ..trip },
-                    None => trip,
-                });
-                if state == State::Open {
-                    retry_after = Some(decided.time() - now);
-                    since = self.opened.read(word.generation()).map(Timestamp::from_millis);
-                    if decided != word {
-                        since = Some(word.time());
-                    }
-                } else {
-                    probes = self.gate.probes(word).filter(|_| word.kind() == Kind::HalfOpen);
-                    if decided.kind() == Kind::HalfOpen {
-                        since = Some(decided.time().earlier_by(self.plan.max_wait()));
-                    }
-                }
-            }
             State::ForcedOpen | State::Disabled => {}
+            State::Open | State::HalfOpen => {
+                counts = self.evidence(word);
+                trip = self.trip_of(word);
+                if let (Some(trip), Some(reason)) = (&mut trip, Reason::of(decided.kind())) {
+                    trip.reason = reason;
+                }
+                since = match decided.kind() {
+                    Kind::HalfOpen => Some(decided.time(now).earlier_by(self.plan.max_wait())),
+                    _ if over => Some(decided.time(now)),
+                    _ if decided != word => Some(word.time(now)),
+                    _ => self.opened.read(word.generation()).map(Timestamp::from_millis),
+                };
+            }
         }
-        let generation = Generation(word.generation());
-        Snapshot { state, generation, now, since, retry_after, trip, counts, probes }
+        Snapshot {
+            state,
+            generation: Generation(word.generation()),
+            now,
+            since,
+            retry_after: (state == State::Open).then(|| decided.time(now) - now),
+            trip,
+            counts,
+            probes: if decided.kind() == Kind::HalfOpen && !over { self.gate.probes(word) } else { None },
+        }
     }
 
-    /// Why the open or half-open gate `word` opened. No window is walked for it: it is made of published words.
+    /// The windows as they were when the outage of the open or half-open gate `word` began: all of them, or none while
+    /// they are not yet published. The culprit is published last.
+    fn evidence(&self, word: Word) -> CountsList {
+        let mut counts = CountsList::default();
+        if let Some(outage) = self.gate.outage(word) {
+            if self.culprit.read(outage.start).is_some() {
+                let published = |index| self.policy.published(&self.rules, outage.start, index);
+                (0..P::COUNT).filter_map(published).for_each(|policy| counts.push(policy));
+            }
+        }
+        counts
+    }
+
+    /// Why the open or half-open gate `word` opened. No window is walked for it: it is made of published words. None
+    /// if the gate was half-open and has moved on.
     fn trip_of(&self, word: Word) -> Option<Trip> {
-        let outage = self.gate.outage(word)?;
-        let kind = if word.kind() == Kind::HalfOpen { outage.kind } else { word.kind() };
-        let culprit = self.culprit.read(outage.start);
-        let index = culprit.map_or(0, |culprit| culprit.saturating_sub(1)) as usize;
-        Some(Trip {
-            reason: Reason::of(kind)?,
-            counts: culprit.and_then(|_| self.policy.published(&self.rules, outage.start, index)),
-            limit: self.policy.limit(&self.rules, index, kind),
-        })
+        let outage = self.gate.outage(word);
+        let kind = if word.kind() == Kind::HalfOpen { outage?.kind } else { word.kind() };
+        let culprit = outage.and_then(|outage| Some((outage.start, self.culprit.read(outage.start)?)));
+        let index = culprit.map_or(0, |(_, culprit)| culprit.saturating_sub(1)) as usize;
+        let counts = culprit.and_then(|(start, _)| self.policy.published(&self.rules, start, index));
+        self.trip(kind, index, counts)
+    }
+
+    fn trip(&self, kind: Kind, index: usize, counts: Option<Counts>) -> Option<Trip> {
+        Some(Trip { reason: Reason::of(kind)?, counts, limit: self.policy.limit(&self.rules, index, kind) })
     }
 }
 
@@ -262,8 +278,8 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
         }
         match self.plan.on_max_wait {
             OnMaxWait::Renew => word,
-            OnMaxWait::Close => word.next(Kind::Closed, word.millis()),
-            OnMaxWait::Open => self.reopened(word, Kind::ProbeTimeout, word.time(), None).unwrap_or(word),
+            OnMaxWait::Close => word.next(Kind::Closed, word.time(now).as_millis()),
+            OnMaxWait::Open => self.reopened(word, Kind::ProbeTimeout, word.time(now), None).unwrap_or(word),
         }
     }
 
@@ -307,72 +323,72 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
     // | half-open, decided    | any             | asks again | closed or open, as the probes decided          |
     // | half-open             | from its end on | asks again | half-open anew, open or closed (`on_max_wait`) |
     #[cold]
-    fn ask_gate(&self, mut word: Word) -> Result<Pass, Rejected> {
+    fn ask_gate(&self) -> Result<Pass, Rejected> {
         loop {
+            let word = self.gate.load();
             let kind = word.kind();
             if matches!(kind, Kind::Closed | Kind::MetricsOnly | Kind::Disabled) {
                 return Ok(self.pass(word));
             }
             if kind == Kind::ForcedOpen {
-                return Err(self.reject(word, None));
+                return Err(self.reject(State::ForcedOpen, None, None));
             }
             let now = self.now();
             let over = word.is_over(now);
-            word = match kind {
-                Kind::HalfOpen if over => self.end_half_open(word, now),
+            match kind {
+                Kind::HalfOpen if over => _ = self.end_half_open(word, now),
                 Kind::HalfOpen => match self.gate.admit(word, self.plan.quota) {
                     Admission::Admitted => return Ok(self.pass(word)),
-                    Admission::Full => return Err(self.reject(word, None)),
-                    Admission::Decided(verdict) => self.conclude(word, verdict, now),
+                    Admission::Full => {
+                        if let Some(trip) = self.trip_of(word) {
+                            return Err(self.reject(State::HalfOpen, None, Some(trip)));
+                        }
+                    }
+                    Admission::Decided(verdict) => _ = self.conclude(word, verdict, now),
                     // Somebody with a later time has sealed it: it is over.
-                    Admission::Over => self.end_half_open(word, now.max(word.time())),
+                    Admission::Over => _ = self.end_half_open(word, now.max(word.time(now))),
                 },
-                _ if over => self.begin_half_open(word, now),
-                _ => return Err(self.reject(word, Some(word.time() - now))),
-            };
+                _ if over => _ = self.begin_half_open(word, now),
+                _ => return Err(self.reject(State::Open, Some(word.time(now) - now), self.trip_of(word))),
+            }
         }
     }
 
-    fn reject(&self, word: Word, retry_after: Option<Duration>) -> Rejected {
-        let rejected = Rejected { state: State::of(word.kind()), retry_after, trip: self.trip_of(word) };
+    fn reject(&self, state: State, retry_after: Option<Duration>, trip: Option<Trip>) -> Rejected {
+        let rejected = Rejected { state, retry_after, trip };
         self.tell(|observer| observer.on_rejected(&rejected));
         rejected
     }
 
-    /// Half-opens an open gate, or renews a sealed half-open one. Gives the gate's word afterwards, as do the moves
-    /// below, whoever has made it.
-    fn begin_half_open(&self, word: Word, now: Timestamp) -> Word {
+    /// Half-opens an open gate, or renews a sealed half-open one. This and the moves below say whether they were made:
+    /// if not, somebody else has made another.
+    fn begin_half_open(&self, word: Word, now: Timestamp) -> bool {
         let end = (now + self.plan.max_wait()).as_millis_ceil();
-        match self.gate.half_open(word, end) {
-            Ok(to) => self.moved(word, to, now, None),
-            Err(current) => current,
-        }
+        let moved = self.gate.half_open(word, end);
+        moved.map(|to| self.moved(word, to, now, None)).is_ok()
     }
 
     /// Ends a half-open period that is over, unless its probes have decided in time.
-    fn end_half_open(&self, word: Word, now: Timestamp) -> Word {
+    fn end_half_open(&self, word: Word, now: Timestamp) -> bool {
         match self.gate.seal(word, self.plan.quota) {
             Err(verdict) => self.conclude(word, verdict, now),
             Ok(()) => match self.decided(word, now) {
                 same if same == word => self.begin_half_open(word, now),
-                to => self.exchange(word, to, word.time()),
+                to => self.exchange(word, to, word.time(now)),
             },
         }
     }
 
     /// Moves the half-open gate `word` as its probes have decided.
-    fn conclude(&self, word: Word, verdict: Verdict, now: Timestamp) -> Word {
+    fn conclude(&self, word: Word, verdict: Verdict, now: Timestamp) -> bool {
         match verdict {
             Verdict::Close => self.exchange(word, word.next(Kind::Closed, now.as_millis()), now),
             Verdict::Reopen => self.reopen(word, Kind::ProbeFailed, now, None),
         }
     }
 
-    fn reopen(&self, word: Word, kind: Kind, now: Timestamp, wait: Option<Duration>) -> Word {
-        match self.reopened(word, kind, now, wait) {
-            Some(to) => self.exchange(word, to, now),
-            None => self.gate.load(),
-        }
+    fn reopen(&self, word: Word, kind: Kind, now: Timestamp, wait: Option<Duration>) -> bool {
+        self.reopened(word, kind, now, wait).is_some_and(|to| self.exchange(word, to, now))
     }
 
     /// Begins an outage: opens a gate that is neither open nor half-open.
@@ -383,50 +399,40 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
         culprit: Option<usize>,
         now: Timestamp,
         wait: Option<Duration>,
-    ) -> Word {
+    ) -> bool {
         let to = self.open_word(word, kind, now, wait, 0);
         let mut evidence = CountsList::default();
         self.policy.live(&self.rules, word.generation(), now, &mut evidence);
-        match self.gate.exchange(word, to) {
-            Ok(()) => self.moved(word, to, now, Some((evidence, culprit))),
-            Err(current) => current,
-        }
+        let moved = self.gate.exchange(word, to);
+        moved.map(|()| self.moved(word, to, now, Some((evidence, culprit)))).is_ok()
     }
 
-    fn exchange(&self, from: Word, to: Word, at: Timestamp) -> Word {
-        match self.gate.exchange(from, to) {
-            Ok(()) => self.moved(from, to, at, None),
-            Err(current) => current,
-        }
+    fn exchange(&self, from: Word, to: Word, at: Timestamp) -> bool {
+        self.gate.exchange(from, to).map(|()| self.moved(from, to, at, None)).is_ok()
     }
 
     /// What the winner of a move does after it: publishes what belongs to it, and tells of it.
-    fn moved(&self, from: Word, to: Word, at: Timestamp, evidence: Option<(CountsList, Option<usize>)>) -> Word {
+    fn moved(&self, from: Word, to: Word, at: Timestamp, evidence: Option<(CountsList, Option<usize>)>) {
         let generation = to.generation();
-        let in_outage = to.kind().is_open() || to.kind() == Kind::HalfOpen;
         if to.kind().is_open() {
             self.opened.publish(generation, at.as_millis());
         }
-        if let Some((counts, culprit)) = &evidence {
+        let mut culprit = (0, None);
+        if let Some((counts, index)) = evidence {
             self.policy.publish(generation, &mut counts.iter());
-            self.culprit.publish(generation, culprit.map_or(0, |index| index as u64 + 1));
+            self.culprit.publish(generation, index.map_or(0, |index| index as u64 + 1));
+            let index = index.unwrap_or(0);
+            culprit = (index, counts.get(index));
         }
-        self.policy.begin(Period { gate: &self.gate, word: to }, in_outage);
-        if !in_outage {
-            self.opened.keep_recent(generation);
-            self.culprit.keep_recent(generation);
-        }
+        self.policy.begin(Period { gate: &self.gate, word: to });
+        self.opened.keep_recent(generation);
+        self.culprit.keep_recent(generation);
         let (from, state) = (State::of(from.kind()), State::of(to.kind()));
         if from != state {
-            let trip = Reason::of(to.kind()).map(|reason| {
-                let index = evidence.as_ref().and_then(|(_, culprit)| *culprit).unwrap_or(0);
-                let counts = evidence.and_then(|(counts, _)| counts.get(index));
-                Trip { reason, counts, limit: self.policy.limit(&self.rules, index, to.kind()) }
-            });
+            let trip = self.trip(to.kind(), culprit.0, culprit.1);
             let transition = Transition { from, to: state, trip, generation: Generation(generation), at };
             self.tell(|observer| observer.on_transition(&transition));
         }
-        to
     }
 
     /// Calls the observer, whose panic changes nothing here.
@@ -492,10 +498,9 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
         let mut counts = CountsList::default();
         self.policy.live(&self.rules, generation, now, &mut counts);
         let index = index.unwrap_or(0);
-        let limit = self.policy.limit(&self.rules, index, kind);
-        let Some(reason) = Reason::of(kind) else { return };
-        let would_trip = WouldTrip { trip: Trip { reason, counts: counts.get(index), limit } };
-        self.tell(|observer| observer.on_would_trip(&would_trip));
+        if let Some(trip) = self.trip(kind, index, counts.get(index)) {
+            self.tell(|observer| observer.on_would_trip(&WouldTrip { trip }));
+        }
     }
 
     /// Brings the gate up to date with its probes and with time, as far as that needs no call, and gives its word.
@@ -543,7 +548,7 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
             (Kind::Closed, Outcome::OpenFor(wait)) => {
                 let call = Moment { breaker: self, started: pass.started, now: Cell::new(Some(now)) };
                 self.policy.record(&self.rules, Period { gate: &self.gate, word }, true, &call);
-                self.open_anew(word, Kind::Requested, None, now, wait);
+                _ = self.open_anew(word, Kind::Requested, None, now, wait);
             }
             (Kind::MetricsOnly, Outcome::OpenFor(_)) => {
                 self.record(pass, true);
@@ -595,14 +600,14 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
 
     fn open_by_hand(&self, wait: Option<Duration>) {
         self.by_hand(|word, now| match word.kind() {
-            Kind::HalfOpen => self.reopen(word, Kind::ProbeByHand, now, wait) != word,
+            Kind::HalfOpen => self.reopen(word, Kind::ProbeByHand, now, wait),
             kind if kind.is_open() => {
                 let Some(outage) = self.gate.outage(word) else { return false };
                 let configured = || self.plan.wait(outage.reopened, word.generation());
                 let wait = wait.map_or_else(configured, |wait| self.plan.capped(wait));
                 self.gate.exchange(word, word.until((now + wait).as_millis_ceil())).is_ok()
             }
-            _ => self.open_anew(word, Kind::ByHand, None, now, wait) != word,
+            _ => self.open_anew(word, Kind::ByHand, None, now, wait),
         });
     }
 
@@ -630,7 +635,7 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn reset(&self) {
-        self.by_hand(|word, now| self.won(word, word.next(Kind::Closed, now.as_millis()), now));
+        self.by_hand(|word, now| self.exchange(word, word.next(Kind::Closed, now.as_millis()), now));
     }
 
     /// Lets an open breaker's probes through now. A half-open one stays as it is.
@@ -651,7 +656,11 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
             let word = self.catch_up();
             match word.kind() {
                 Kind::HalfOpen => return Ok(()),
-                kind if kind.is_open() => _ = self.begin_half_open(word, self.now()),
+                kind if kind.is_open() => {
+                    if self.begin_half_open(word, self.now()) {
+                        return Ok(());
+                    }
+                }
                 kind => return Err(IllegalTransition { from: State::of(kind) }),
             }
         }
@@ -698,11 +707,7 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
     }
 
     fn set(&self, kind: Kind) {
-        self.by_hand(|word, now| word.kind() == kind || self.won(word, word.next(kind, now.as_millis()), now));
-    }
-
-    fn won(&self, from: Word, to: Word, now: Timestamp) -> bool {
-        self.exchange(from, to, now) == to
+        self.by_hand(|word, now| word.kind() == kind || self.exchange(word, word.next(kind, now.as_millis()), now));
     }
 
     /// Tries a move from whatever the gate holds until it is made. Each failure is another thread's move.
@@ -718,7 +723,7 @@ impl<P: Policy, C: Clock, O: Observer> Breaker for CircuitBreaker<P, C, O> {
     #[inline]
     fn ask(&self) -> Result<Pass, Rejected> {
         let word = self.gate.load();
-        if word.is_closed() { Ok(self.pass(word)) } else { self.ask_gate(word) }
+        if word.is_closed() { Ok(self.pass(word)) } else { self.ask_gate() }
     }
 
     #[inline]

@@ -78,7 +78,7 @@ impl<P: crate::policy::InlinePolicy, C: Copy, O: Copy> CircuitBreaker<P, C, O> {
             Ok(plan) => plan,
             Err(error) => error.fail(),
         };
-        Self::from_parts(P::EMPTY, rules, plan, clock, observer, plan.first(Timestamp::ORIGIN))
+        Self::from_parts(P::EMPTY, rules, plan, clock, observer, Timestamp::ORIGIN)
     }
 }
 
@@ -182,14 +182,14 @@ impl<S, C, O> Builder<S, C, O> {
     {
         let (rules, policy) = self.policy.into_policy()?;
         let plan = self.config.check()?;
-        let first = plan.first(self.clock.now());
-        Ok(CircuitBreaker::from_parts(policy, rules, plan, self.clock, self.observer, first))
+        let now = self.clock.now();
+        Ok(CircuitBreaker::from_parts(policy, rules, plan, self.clock, self.observer, now))
     }
 }
 
 impl Plan {
     /// The gate's first word.
-    const fn first(&self, now: Timestamp) -> Word {
+    pub(crate) const fn first(&self, now: Timestamp) -> Word {
         let kind = match self.initial_state {
             State::Open => Kind::ByHand,
             State::ForcedOpen => Kind::ForcedOpen,

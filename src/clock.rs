@@ -18,6 +18,9 @@ use crate::time::Timestamp;
 /// A breaker reads its clock only where the answer needs it: not to ask a closed breaker, and not for a streak or a
 /// window of calls without a slow-call limit; once a call for a time window; twice with a slow-call limit.
 ///
+/// Any origin will do, also one long ago (Unix time, say): a breaker knows times modulo 34 years, so only one that has
+/// not been called for 17 years can mistake a time that is over for one to come.
+///
 /// `&C` and `Arc<C>` (feature `alloc`) are clocks.
 ///
 /// ```

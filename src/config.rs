@@ -113,7 +113,8 @@ impl Config {
     }
 
     /// Multiplies the wait by this for each time that probes failed in a row: from 1 (the default: a fixed wait) to
-    /// 4000, in steps of 0.000001. Without [`max_open`](Self::max_open) the wait grows up to 3650 days.
+    /// 4000, in steps of 0.000001. Without [`max_open`](Self::max_open) the wait grows up to 3650 days. From 4095 times
+    /// on it grows no more.
     #[must_use]
     pub const fn backoff(mut self, multiplier: f64) -> Self {
         self.multiplier = multiplier;
@@ -272,13 +273,14 @@ impl Plan {
     /// The wait of an opening in `generation` after `reopened` moves from half-open to open: base times multiplier
     /// to the power of that, spread by the jitter, at most the maximum.
     pub(crate) fn wait(&self, reopened: u64, generation: u64) -> Duration {
-        // 32 bits for the fraction: what is cut off stays below a nanosecond, and is made up for by rounding the
-        // deadline up to a millisecond.
-        let max = u128::from(self.max) << 32;
-        let mut wait = u128::from(self.base) << 32;
+        // 16 bits for the fraction: what is cut off stays far below a nanosecond, and is made up for by rounding up.
+        const FRACTION: u32 = 16;
+        let max = u128::from(self.max) << FRACTION;
+        let mut wait = u128::from(self.base) << FRACTION;
         if self.multiplier > ONE {
             for _ in 0..reopened {
-                if wait >= max {
+                // A wait so far above the maximum stays above it, whatever the jitter.
+                if wait >= max << FRACTION {
                     break;
                 }
                 wait = wait * u128::from(self.multiplier) / u128::from(ONE);
@@ -289,8 +291,7 @@ impl Plan {
             let random = u128::from(mix(self.seed ^ mix(generation)) >> 32);
             wait = wait - spread + ((spread * 2) >> 32) * random;
         }
-        // Rounded up: a wait of which a fraction of a nanosecond was cut off must not end early.
-        Duration::from_nanos((wait.min(max).div_ceil(1 << 32)) as u64)
+        Duration::from_nanos((wait.min(max).div_ceil(1 << FRACTION)) as u64)
     }
 
     /// When the wait of a breaker that begins open at `now` is over. Without jitter, so that it can be a constant.

@@ -70,7 +70,7 @@ impl ConfigError {
             "consecutive.failures" => "consecutive.failures: must be from 1 to 4294967295",
             "window.calls" => "window.calls: must be from 1 to 1000000",
             "window.buckets" => "window.buckets: must be from 1 to 65535",
-            "window.length" => "window.length: must be a whole number of nanoseconds for each bucket, and more than 0",
+            "window.length" => "window.length: must be at least 100 us, and divide evenly by window.buckets",
             "window.min_calls" => "window.min_calls: must be at least 1, and no more than a count window's calls",
             "window.failures" => "window.failures: must be at least 1, and no more than a count window's calls",
             "window.failure_rate" => "window.failure_rate: must be above 0 % (at least 0.000001 %) and at most 100 %",

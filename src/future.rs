@@ -90,24 +90,42 @@ where
                 state.set(State::Running { permit, future, classify: Some(classify) });
             }
         }
-        let StateProjection::Running { permit, future, classify } = state.as_mut().project() else {
+        // Ends the call, and settles its permit, when it is ready, and when the poll or the classifier unwinds.
+        let mut over = Over(state);
+        let StateProjection::Running { permit, future, classify } = over.0.as_mut().project() else {
             panic!("polled after it was ready");
         };
-        // Dropped from inside the poll means unwinding, a failure; dropped between two polls it is cancelled.
         permit.if_dropped(Settled::With(Outcome::Failure));
         match future.poll(context) {
             Poll::Pending => {
+                // Dropped between two polls it is cancelled.
                 permit.if_dropped(Settled::Cancelled);
+                core::mem::forget(over);
                 Poll::Pending
             }
             Poll::Ready(result) => {
                 if let Some(classify) = classify.take() {
                     permit.if_dropped(Settled::With(classify(&result)));
                 }
-                state.set(State::Over);
                 Poll::Ready(result.map_err(CallError::Failed))
             }
         }
+    }
+}
+
+struct Over<'a, H, F, Fut, K>(Pin<&'a mut State<H, F, Fut, K>>)
+where
+    H: Deref,
+    H::Target: Breaker;
+
+impl<H, F, Fut, K> Drop for Over<'_, H, F, Fut, K>
+where
+    H: Deref,
+    H::Target: Breaker,
+{
+    #[inline]
+    fn drop(&mut self) {
+        self.0.set(State::Over);
     }
 }
 

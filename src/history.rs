@@ -15,9 +15,13 @@ const FROM: Field = TO.then(3);
 const WRITTEN: Field = FROM.then(1);
 const STATES_TAG: Field = WRITTEN.then(GENERATION_BITS);
 
-// time:   [ generation 20 | milliseconds 44 ]
-const MILLIS: Field = Field::first(44);
-const TIME_TAG: Field = MILLIS.then(GENERATION_BITS);
+// time:   [ generation 20 | written 1 | milliseconds 43 ]
+const MILLIS: Field = Field::first(43);
+const TIME_WRITTEN: Field = MILLIS.then(1);
+const TIME_TAG: Field = TIME_WRITTEN.then(GENERATION_BITS);
+
+/// How many generations a writer may sleep.
+const AHEAD: u64 = 1 << (GENERATION_BITS - 2);
 
 /// An [`Observer`] that keeps the last `N` transitions: bounded, lock-free, without allocation, fit for a `static`.
 ///
@@ -108,16 +112,17 @@ impl Slot {
             | FROM.put(transition.from as u64)
             | TO.put(transition.to as u64)
             | REASON.put(reason);
-        let time = TIME_TAG.put(generation) | MILLIS.put(transition.at.as_millis());
-        // A writer that slept while the ring went round must not replace a newer transition by an older one.
-        let newer = |tag: Field, old: u64| Generation(tag.get(old)).is_after(transition.generation);
-        let replace = |word: &AtomicU64, tag: Field, new: u64| {
-            let keep = |old| (STATES_TAG.get(old) != 0 || WRITTEN.get(old) == 1) && newer(tag, old);
+        let time = TIME_TAG.put(generation) | TIME_WRITTEN.put(1) | MILLIS.put(transition.at.as_millis());
+        let replace = |word: &AtomicU64, tag: Field, written: Field, new: u64| {
+            // A writer that slept while the ring went round must not replace a newer transition by its own. What is
+            // further ahead than that is an old one, from before the generations wrapped.
+            let ahead = |old| generations_between(generation, tag.get(old));
+            let newer = |old| written.get(old) == 1 && (1..AHEAD).contains(&ahead(old));
             // ORDERING: Release, pairs with `read`; Acquire, so that the second word is written after the first.
-            _ = word.fetch_update(Ordering::AcqRel, Ordering::Acquire, |old| (!keep(old)).then_some(new));
+            _ = word.fetch_update(Ordering::AcqRel, Ordering::Acquire, |old| (!newer(old)).then_some(new));
         };
-        replace(&self.time, TIME_TAG, time);
-        replace(&self.states, STATES_TAG, states);
+        replace(&self.time, TIME_TAG, TIME_WRITTEN, time);
+        replace(&self.states, STATES_TAG, WRITTEN, states);
     }
 
     fn read(&self) -> Option<Transition> {

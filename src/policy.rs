@@ -221,8 +221,8 @@ pub(crate) mod engine {
         fn record(&self, rules: &Self::Rules, period: Period<'_>, failed: bool, call: &impl Call) -> Causes;
 
         /// Told of every new generation, so that no tag gets so old that it looks new again when the generations
-        /// wrap. `in_outage`: what was published is still read.
-        fn begin(&self, period: Period<'_>, in_outage: bool);
+        /// wrap.
+        fn begin(&self, period: Period<'_>);
 
         /// Adds the counts of the closed generation as they are now.
         fn live(&self, rules: &Self::Rules, generation: u64, now: Timestamp, list: &mut CountsList);
@@ -271,8 +271,8 @@ macro_rules! join {
                 joined.0
             }
 
-            fn begin(&self, period: Period<'_>, in_outage: bool) {
-                $(self.$index.begin(period, in_outage);)+
+            fn begin(&self, period: Period<'_>) {
+                $(self.$index.begin(period);)+
             }
 
             fn live(&self, rules: &Self::Rules, generation: u64, now: Timestamp, list: &mut CountsList) {

@@ -314,8 +314,9 @@ impl Trip {
         self.reason
     }
 
-    /// The counts of the policy that tripped, as they were then. None if no policy did (requested, by hand), after
-    /// a failed half-open period, or while the thread that tripped it has not yet published them.
+    /// The counts, as they were when the outage began, of the policy that tripped (of the first one if none did: when
+    /// it was requested, or by hand). None while the thread that opened it has not yet published them, and in the
+    /// event of opening again from half-open.
     #[must_use]
     pub const fn counts(&self) -> Option<Counts> {
         self.counts
@@ -325,7 +326,11 @@ impl Trip {
 impl fmt::Display for Trip {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let percent = f64::from(self.limit) * 100.0 / f64::from(HUNDRED_PERCENT);
-        let Some(Counts { span, total, failed, slow, .. }) = self.counts else {
+        let counts = match self.reason {
+            Reason::ConsecutiveFailures | Reason::Failures | Reason::FailureRate | Reason::SlowCallRate => self.counts,
+            _ => None,
+        };
+        let Some(Counts { span, total, failed, slow, .. }) = counts else {
             return f.write_str(match self.reason {
                 Reason::ConsecutiveFailures => "too many calls failed in a row",
                 Reason::Failures | Reason::FailureRate => "too many calls failed",

@@ -20,12 +20,12 @@ fn two_outcomes_across_a_chunk() {
         let breaker = Arc::new(breaker);
         let record = |times: usize| (0..times).for_each(|_| breaker.try_acquire().unwrap().success());
         record(6);
-        let failing = {
+        let succeeding = {
             let permit = breaker.try_acquire_owned().unwrap();
-            thread::spawn(move || permit.failure())
+            thread::spawn(move || permit.success())
         };
-        breaker.try_acquire().unwrap().success();
-        failing.join().unwrap();
+        breaker.try_acquire().unwrap().failure();
+        succeeding.join().unwrap();
         let window = breaker.snapshot().window();
         assert_eq!((window.total(), window.failed()), (8, 1));
         record(6);
@@ -48,15 +48,40 @@ fn two_outcomes_in_a_window_of_two() {
             .unwrap();
         let breaker = Arc::new(breaker);
         (0..7).for_each(|_| breaker.try_acquire().unwrap().success());
-        let failing = {
+        let succeeding = {
             let permit = breaker.try_acquire_owned().unwrap();
-            thread::spawn(move || permit.failure())
+            thread::spawn(move || permit.success())
         };
-        breaker.try_acquire().unwrap().success();
-        failing.join().unwrap();
+        breaker.try_acquire().unwrap().failure();
+        succeeding.join().unwrap();
         assert_eq!(breaker.snapshot().window().failed(), 1);
         breaker.try_acquire().unwrap().success();
         breaker.try_acquire().unwrap().success();
+        assert_eq!(breaker.snapshot().window().failed(), 0);
+    });
+}
+
+/// A helper that writes down a finished chunk, and sleeps across a reset, does not spoil the chunk of the next
+/// generation: 7 failures are followed by 8 successes, and are gone.
+#[test]
+fn a_finished_chunk_across_a_reset() {
+    explore("a finished chunk across a reset", Orders::Bound(2), &[Fault::BlindCas], || {
+        let breaker = CircuitBreaker::builder()
+            .policy(CountWindow::over(8).failures(8))
+            .clock(Arc::new(Time::default()))
+            .build()
+            .unwrap();
+        let breaker = Arc::new(breaker);
+        (0..7).for_each(|_| breaker.try_acquire().unwrap().success());
+        let sleeping = {
+            let permit = breaker.try_acquire_owned().unwrap();
+            thread::spawn(move || permit.failure())
+        };
+        breaker.reset();
+        (0..7).for_each(|_| breaker.try_acquire().unwrap().failure());
+        breaker.try_acquire().unwrap().success();
+        sleeping.join().unwrap();
+        (0..7).for_each(|_| breaker.try_acquire().unwrap().success());
         assert_eq!(breaker.snapshot().window().failed(), 0);
     });
 }

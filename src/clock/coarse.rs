@@ -68,7 +68,8 @@ impl CoarseClock {
 }
 
 impl Clock for CoarseClock {
-    const MONOTONIC: bool = true;
+    // Started while it is read, it goes from a precise time to one that was taken a little earlier.
+    const MONOTONIC: bool = false;
 
     #[inline]
     fn now(&self) -> Timestamp {

@@ -95,9 +95,9 @@ impl Engine for BoxPolicy {
         each.fold(Causes::NONE, |joined, (index, causes)| joined.and(causes.behind(index)))
     }
 
-    fn begin(&self, period: Period<'_>, in_outage: bool) {
+    fn begin(&self, period: Period<'_>) {
         for policy in &self.0 {
-            each!(policy, |_, policy| policy.begin(period, in_outage));
+            each!(policy, |_, policy| policy.begin(period));
         }
     }
 

@@ -104,14 +104,12 @@ impl Engine for Consecutive {
         Causes::NONE
     }
 
-    fn begin(&self, period: Period<'_>, in_outage: bool) {
+    fn begin(&self, period: Period<'_>) {
         // ORDERING: Relaxed, the CAS decides.
         if TAG.get(self.streak.load(Ordering::Relaxed)) != period.generation() {
             self.update(period, |streak| streak);
         }
-        if !in_outage {
-            self.published.keep_recent(period.generation());
-        }
+        self.published.keep_recent(period.generation());
     }
 
     fn live(&self, _: &u32, generation: u64, _: Timestamp, list: &mut CountsList) {

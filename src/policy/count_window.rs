@@ -391,18 +391,23 @@ impl<S: Calls> CountWindow<S> {
 
     /// Makes `word` what `head` implies, unless somebody has already. None if the head has moved meanwhile.
     fn write_under(&self, head: Head, word: &AtomicU64, new: u64) -> Option<()> {
-        // A word may be overwritten only if the head stood after the word was read: what the word held then is what
-        // it held under that head, and not what a later one needs.
-        let old = Self::read_under(word);
-        if self.load() != head {
-            return None;
+        let mut old = Self::read_under(word);
+        loop {
+            // A word may be overwritten only if the head stood after the word was read: what the word held then is
+            // what it held under that head, and not what a later one needs.
+            if self.load() != head {
+                return None;
+            }
+            if old == new {
+                return Some(());
+            }
+            // ORDERING: Release, for `read_under`; Acquire as there. Whoever loses looks again: the winner need not
+            // have written the same, it may be a helper that has slept since another generation.
+            match word.compare_exchange(old, new, Ordering::Release, Ordering::Acquire) {
+                Ok(_) => return Some(()),
+                Err(current) => old = current,
+            }
         }
-        if old != new {
-            // ORDERING: Release, for `read_under`. Whoever loses has lost to one that wrote the same, or to a later
-            // turn, and then loses the head too.
-            _ = word.compare_exchange(old, new, Ordering::Release, Ordering::Relaxed);
-        }
-        Some(())
     }
 
     fn record_at(&self, rules: &WindowRules, period: Period<'_>, failed: bool, slow: bool) -> Causes {
@@ -456,14 +461,12 @@ impl<S: Calls> Engine for CountWindow<S> {
         self.record_at(rules, period, failed, slow)
     }
 
-    fn begin(&self, period: Period<'_>, in_outage: bool) {
+    fn begin(&self, period: Period<'_>) {
         let head = self.load();
         if head.generation() != period.generation() && period.is_current() {
             self.exchange(head, Head::empty(period.generation()));
         }
-        if !in_outage {
-            self.evidence.keep_recent(period.generation());
-        }
+        self.evidence.keep_recent(period.generation());
     }
 
     fn live(&self, rules: &WindowRules, generation: u64, _: Timestamp, list: &mut CountsList) {

@@ -329,9 +329,7 @@ impl<S: Buckets> TimeWindow<S> {
             let moved = self.position.compare_exchange(latest.pack(), mine.pack(), Ordering::AcqRel, Ordering::Acquire);
             match moved {
                 Ok(_) => {
-                    if behind >= u64::from(rules.buckets) {
-                        self.forget(mine);
-                    }
+                    self.forget(mine, behind.min(u64::from(rules.buckets)) as usize);
                     return mine;
                 }
                 Err(current) => latest = Position::unpack(current),
@@ -339,13 +337,15 @@ impl<S: Buckets> TimeWindow<S> {
         }
     }
 
-    /// After an idle time as long as the window: retags every cell, so that none is left alone for the 2^16 laps after
-    /// which its tag would come round again.
-    fn forget(&self, latest: Position) {
+    /// Retags the cells of the latest `entered` buckets, so that none, not even one that is never counted in, keeps a
+    /// tag for the 2^16 laps after which it would come round again.
+    fn forget(&self, latest: Position, entered: usize) {
         let rows = [self.cells.failed(), self.cells.slow()];
         let stripes = (0..self.cells.stripes()).map(|stripe| self.cells.succeeded(stripe));
         for row in rows.into_iter().chain(stripes) {
-            for (slot, cell) in row.iter().enumerate() {
+            for back in 0..entered {
+                let slot = if back <= latest.slot { latest.slot - back } else { latest.slot + row.len() - back };
+                let cell = &row[slot];
                 // ORDERING: Acquire, so that the position is read after it.
                 let old = cell.load(Ordering::Acquire);
                 let Some(position) = latest.latest_in(slot) else { continue };
@@ -391,7 +391,8 @@ impl<S: Buckets> TimeWindow<S> {
     /// a newer generation or a later lap.
     #[cold]
     fn is_older(&self, rules: &WindowRules, period: Period<'_>, mine: Position) -> bool {
-        self.latest().bucket(rules) < mine.bucket(rules) + u64::from(rules.buckets) && period.is_current()
+        let left = mine.bucket(rules).saturating_add(u64::from(rules.buckets));
+        self.latest().bucket(rules) < left && period.is_current()
     }
 
     fn sum(&self, row: &[AtomicU64], latest: Position, generation: u64) -> u64 {
@@ -414,8 +415,8 @@ impl<S: Buckets> TimeWindow<S> {
         Tally { total, failed, slow: slow.min(total) }
     }
 
-    /// Notes that something other than a fast success happened in the bucket `mine`.
-    fn note_trouble(&self, rules: &WindowRules, period: Period<'_>, mine: Position) {
+    /// Notes that something other than a fast success happened.
+    fn note_trouble(&self, rules: &WindowRules, period: Period<'_>) {
         // ORDERING: Acquire, so that the gate, where it is asked, is read after it.
         let mut old = self.trouble.load(Ordering::Acquire);
         loop {
@@ -423,10 +424,9 @@ impl<S: Buckets> TimeWindow<S> {
             if !same && !period.is_current() {
                 return;
             }
-            // A late writer's bucket must not hide a later one.
-            let ahead = BUCKET.get(old).wrapping_sub(mine.bucket(rules)) & BUCKET.max();
-            let later = same && ahead < BUCKET.max() / 2;
-            let bucket = if later { BUCKET.get(old) } else { mine.bucket(rules) };
+            // Not the bucket of this call, which may be late and must not hide a later one: the ring's, which only
+            // grows, and was at least that of `old` when `old` was written.
+            let bucket = self.latest().bucket(rules);
             let new = TROUBLE_TAG.put(period.generation()) | BUCKET.put(bucket) | SEQUENCE.put(SEQUENCE.get(old) + 1);
             // ORDERING: Release, pairs with `verdict`'s Acquire: who sees the number sees the count.
             match self.trouble.compare_exchange_weak(old, new, Ordering::AcqRel, Ordering::Acquire) {
@@ -488,24 +488,25 @@ impl<S: Buckets> Engine for TimeWindow<S> {
             self.count(rules, period, mine, self.cells.slow());
         }
         if failed || slow {
-            self.note_trouble(rules, period, mine);
+            self.note_trouble(rules, period);
         }
         self.verdict(rules, period.generation(), self.latest())
     }
 
-    fn begin(&self, period: Period<'_>, in_outage: bool) {
-        if !in_outage {
-            self.evidence.keep_recent(period.generation());
-        }
+    fn begin(&self, period: Period<'_>) {
+        self.evidence.keep_recent(period.generation());
     }
 
     fn live(&self, rules: &WindowRules, generation: u64, now: Timestamp, list: &mut CountsList) {
-        let mut latest = self.latest();
+        let latest = self.latest();
         let bucket = now.as_nanos() / rules.bucket;
-        if bucket > latest.bucket(rules) {
-            latest = Position::of(bucket, rules);
-        }
-        list.push(rules.counts(self.tally(rules, latest, generation)));
+        let tally = match bucket.saturating_sub(latest.bucket(rules)) {
+            0 => self.tally(rules, latest, generation),
+            // Read without moving the ring: cells that were left so long may have any tag.
+            idle if idle >= u64::from(rules.buckets) => Tally::default(),
+            _ => self.tally(rules, Position::of(bucket, rules), generation),
+        };
+        list.push(rules.counts(tally));
     }
 
     fn publish(&self, generation: u64, counts: &mut dyn Iterator<Item = Counts>) {

@@ -14,8 +14,11 @@ use crate::time::saturating_nanos;
 /// The default of `min_calls`: below ten calls a rate says little.
 const DEFAULT_MIN_CALLS: u32 = 10;
 
-/// A threshold that no count reaches: there is none.
-const NEVER: u32 = u32::MAX;
+/// No threshold; as one, 0 is not legal.
+const NONE: u32 = 0;
+
+/// The shortest time window, so that the number of its laps since the clock's origin fits its position.
+const SHORTEST: Duration = Duration::from_micros(100);
 
 /// A policy that counts over a window: a [`CountWindow`](crate::CountWindow) or a [`TimeWindow`](crate::TimeWindow).
 pub trait Window: Policy + Engine<Draft = WindowDraft, Rules = WindowRules> {}
@@ -161,8 +164,8 @@ impl WindowDraft {
                     return Err(ConfigError::new("window.stripes", Count(stripes as u64), "must be from 1 to 1024"));
                 }
                 let nanos = saturating_nanos(length);
-                if nanos == 0 || nanos % buckets as u64 != 0 {
-                    let legal = "must be more than 0 and divide evenly by window.buckets";
+                if nanos < saturating_nanos(SHORTEST) || nanos % buckets as u64 != 0 {
+                    let legal = "must be at least 100µs and divide evenly by window.buckets";
                     let error = ConfigError::new("window.length", Time(length), legal);
                     return Err(error.bound(Count(buckets as u64)));
                 }
@@ -183,17 +186,17 @@ impl WindowDraft {
                 return Err(out_of(most, "window.failures", failures));
             }
             Some(failures) => failures,
-            None => NEVER,
+            None => NONE,
         };
         let failure_rate = match failure_rate {
             Some(percent) => match rate(percent) {
                 Some(rate) => rate,
                 None => return Err(bad_rate("window.failure_rate", percent)),
             },
-            None => NEVER,
+            None => NONE,
         };
         let (slow_call_limit, slow_call_rate) = match (slow_call_limit, slow_call_rate) {
-            (None, None) => (u64::MAX, NEVER),
+            (None, None) => (u64::MAX, NONE),
             (Some(limit), _) if limit.is_zero() => {
                 return Err(ConfigError::new("window.slow_call_limit", Time(limit), "must be more than 0"));
             }
@@ -210,7 +213,7 @@ impl WindowDraft {
                 return Err(ConfigError::new("window.slow_call_rate", Missing, legal).bound(Time(limit)));
             }
         };
-        if failures == NEVER && failure_rate == NEVER && slow_call_rate == NEVER {
+        if failures == NONE && failure_rate == NONE && slow_call_rate == NONE {
             let legal = "must have at least one of failures, failure_rate and slow_calls";
             return Err(ConfigError::new("window.thresholds", Missing, legal));
         }
@@ -251,7 +254,7 @@ const fn rate(percent: f64) -> Option<u32> {
 impl WindowRules {
     #[inline]
     pub(super) fn is_timed(&self) -> bool {
-        self.slow_call_rate != NEVER
+        self.slow_call_rate != NONE
     }
 
     #[inline]
@@ -262,10 +265,12 @@ impl WindowRules {
     /// Which thresholds these counts have reached.
     pub(super) fn causes(&self, tally: Tally) -> Causes {
         let reaches = |rate: u32, count: u64| {
-            tally.total >= u64::from(self.min_calls)
-                && count * u64::from(HUNDRED_PERCENT) >= u64::from(rate) * tally.total
+            rate != NONE
+                && tally.total >= u64::from(self.min_calls)
+                && u128::from(count) * u128::from(HUNDRED_PERCENT) >= u128::from(rate) * u128::from(tally.total)
         };
-        let failures = Causes::FAILURES.when(tally.failed >= u64::from(self.failures));
+        let many = self.failures != NONE && tally.failed >= u64::from(self.failures);
+        let failures = Causes::FAILURES.when(many);
         let failure_rate = Causes::FAILURE_RATE.when(reaches(self.failure_rate, tally.failed));
         let slow_call_rate = Causes::SLOW_CALL_RATE.when(reaches(self.slow_call_rate, tally.slow));
         failures.and(failure_rate).and(slow_call_rate)

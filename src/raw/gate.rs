@@ -9,7 +9,7 @@ use super::bits::{Field, GENERATION_BITS, generation_after};
 use crate::sync::{AtomicU64, Ordering, const_fn};
 use crate::time::Timestamp;
 
-// gate:   [ kind 4 | generation 20 | milliseconds 40 ]
+// gate:   [ kind 4 | generation 20 | milliseconds 40 ], the milliseconds modulo 2^40 (34 years)
 const MILLIS: Field = Field::first(40);
 const GENERATION: Field = MILLIS.then(GENERATION_BITS);
 const KIND: Field = GENERATION.then(4);
@@ -20,17 +20,14 @@ const SUCCEEDED: Field = FAILED.then(14);
 const ADMITTED: Field = SUCCEEDED.then(14);
 const PROBES_TAG: Field = ADMITTED.then(GENERATION_BITS);
 
-// outage: [ generation 20 | start 20 | kind 4 | reopened 20 ]
-const REOPENED: Field = Field::first(20);
+// outage: [ generation 20 | start 20 | kind 4 | reopened 12 ], 8 bits to spare
+const REOPENED: Field = Field::first(12);
 const OUTAGE_KIND: Field = REOPENED.then(4);
 const START: Field = OUTAGE_KIND.then(GENERATION_BITS);
 const OUTAGE_TAG: Field = START.then(GENERATION_BITS);
 
 /// The most probes that a half-open period can admit.
 pub(crate) const MAX_PROBES: u32 = ADMITTED.max() as u32;
-
-/// The last millisecond that the gate can tell: 34 years after the clock's origin.
-const LAST_MILLI: u64 = MILLIS.max();
 
 /// A state and, where it is open, how it came to be. Public only for the sealed trait of policies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,13 +100,13 @@ impl Word {
     #[must_use]
     pub(crate) fn next(self, kind: Kind, millis: u64) -> Self {
         let generation = generation_after(self.generation(), 1);
-        Self(KIND.put(kind as u64) | GENERATION.put(generation) | MILLIS.put(millis.min(LAST_MILLI)))
+        Self(KIND.put(kind as u64) | GENERATION.put(generation) | MILLIS.put(millis))
     }
 
     /// The same state and generation with another end.
     #[must_use]
     pub(crate) fn until(self, millis: u64) -> Self {
-        Self(self.0 & !MILLIS.put(u64::MAX) | MILLIS.put(millis.min(LAST_MILLI)))
+        Self(self.0 & !MILLIS.put(u64::MAX) | MILLIS.put(millis))
     }
 
     #[inline]
@@ -126,21 +123,21 @@ impl Word {
         GENERATION.get(self.0)
     }
 
-    pub(crate) fn millis(self) -> u64 {
-        MILLIS.get(self.0)
-    }
-
-    /// When it ends (open, half-open) or began (any other).
-    #[inline]
-    pub(crate) fn time(self) -> Timestamp {
-        Timestamp::from_millis(self.millis())
+    /// When it ends (open, half-open) or began (any other). The word tells it modulo 2^40 ms; it is the one within
+    /// 17 years of `now`, and no wait is as long as that.
+    pub(crate) fn time(self, now: Timestamp) -> Timestamp {
+        let ahead = MILLIS.get(self.0).wrapping_sub(now.as_millis()) & MILLIS.max();
+        if ahead > MILLIS.max() / 2 {
+            Timestamp::from_millis(now.as_millis().saturating_sub(MILLIS.max() - ahead + 1))
+        } else {
+            Timestamp::from_millis(now.as_millis().saturating_add(ahead))
+        }
     }
 
     /// Whether the open wait or the half-open period that this word tells of is over. A wait of 5000 ms is over
     /// *at* 5000 ms.
-    #[inline]
     pub(crate) fn is_over(self, now: Timestamp) -> bool {
-        now >= self.time()
+        now >= self.time(now)
     }
 }
 
@@ -212,7 +209,7 @@ pub(crate) struct Outage {
     pub(crate) start: u64,
     /// How it was last opened.
     pub(crate) kind: Kind,
-    /// Moves from half-open to open that were not by hand; stays at its maximum of 2^20 - 1.
+    /// Moves from half-open to open that were not by hand; stays at its maximum of 4095.
     pub(crate) reopened: u64,
 }
 

@@ -22,6 +22,12 @@ impl Published {
         }
     }
 
+    const_fn! {
+        pub(crate) fn holding(generation: u64, value: u64) -> Self {
+            Self(AtomicU64::new(TAG.put(generation) | VALUE.put(value)))
+        }
+    }
+
     pub(crate) fn publish(&self, generation: u64, value: u64) {
         let new = TAG.put(generation) | VALUE.put(if value > VALUE.max() { VALUE.max() } else { value });
         self.replace_older(generation, new, 1);
@@ -34,8 +40,8 @@ impl Published {
         (TAG.get(word) == generation).then(|| VALUE.get(word))
     }
 
-    /// Called for every generation but those whose outage this publication tells of. Older and newer are told
-    /// apart by distance, so a tag that has fallen far behind is renewed here, before it looks new again.
+    /// Called for every generation. Older and newer are told apart by distance, so a tag that has fallen far behind
+    /// is renewed here, before it looks new again. An outage that goes on for 2^19 generations loses its evidence.
     pub(crate) fn keep_recent(&self, generation: u64) {
         self.replace_older(generation, TAG.put(generation.wrapping_sub(AHEAD)), 2 * AHEAD);
     }
