@@ -1,6 +1,4 @@
-//! A circuit breaker for latency-critical services: it fails fast when a dependency is down, and recovers gracefully
-//! when it is back.
-
+#![doc = include_str!("../README.md")]
 #![no_std]
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]

@@ -77,7 +77,7 @@ pub struct CountWindow<S: Calls = DefaultStorage> {
 }
 
 /// A [`CountWindow`] with inline storage for the last `N` calls: no allocation, fit for a `static`. `N` is from 1 to
-/// 1000, or one to nine times a power of ten up to 1,000,000, or a power of two up to 524,288.
+/// 128, a multiple of 10 up to 1000, one to nine times a power of ten up to 1,000,000, or a power of two up to 524,288.
 ///
 /// ```
 /// use failfast::{CircuitBreaker, Config, LastCalls};
@@ -101,11 +101,6 @@ pub struct CountWindow<S: Calls = DefaultStorage> {
 pub type LastCalls<const N: usize> = CountWindow<InlineCalls<N>>;
 
 /// Where a [`CountWindow`] keeps its outcomes: inline, or on the heap.
-#[diagnostic::on_unimplemented(
-    message = "there is no inline window of this many calls",
-    note = "N is from 1 to 1000, or 1 to 9 times a power of ten up to 1000000, or a power of two up to 524288",
-    note = "`CountWindow::over(n)` takes any number from 1 to 1000000 at run time"
-)]
 pub trait Calls: Send + Sync + 'static {
     #[doc(hidden)]
     type Ring: AsRef<[AtomicU64]> + Send + Sync;
@@ -114,9 +109,36 @@ pub trait Calls: Send + Sync + 'static {
     fn ring(calls: u32) -> Self::Ring;
 }
 
-#[cfg(not(failfast_loom))]
-trait InlineRing: Calls {
+/// The numbers of calls for which there is inline storage. The size of an array cannot yet be computed from a const
+/// parameter, so each number has its own line.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "there is no inline window of this many calls",
+    note = "N is from 1 to 128, a multiple of 10 up to 1000, one to nine times a power of ten up to 1000000, or a \
+            power of two up to 524288",
+    note = "`CountWindow::over(n)` takes any number from 1 to 1000000 at run time"
+)]
+pub trait Inline: Send + Sync + 'static {
+    #[doc(hidden)]
+    type Ring: AsRef<[AtomicU64]> + Send + Sync;
+
+    #[doc(hidden)]
+    #[cfg(not(failfast_loom))]
     const EMPTY: Self::Ring;
+
+    #[doc(hidden)]
+    fn empty() -> Self::Ring;
+}
+
+impl<const N: usize> Calls for InlineCalls<N>
+where
+    Self: Inline,
+{
+    type Ring = <Self as Inline>::Ring;
+
+    fn ring(_: u32) -> Self::Ring {
+        Self::empty()
+    }
 }
 
 /// Inline storage for the last `N` calls.
@@ -141,42 +163,39 @@ const fn ring_words(calls: usize) -> usize {
 
 macro_rules! inline_calls {
     ($($calls:expr),+ $(,)?) => {$(
-        impl Calls for InlineCalls<{ $calls }> {
+        impl Inline for InlineCalls<{ $calls }> {
             type Ring = [AtomicU64; ring_words($calls)];
 
-            fn ring(_: u32) -> Self::Ring {
+            #[cfg(not(failfast_loom))]
+            #[allow(clippy::declare_interior_mutable_const, reason = "each use is a new ring")]
+            const EMPTY: Self::Ring = [const { AtomicU64::new(0) }; ring_words($calls)];
+
+            fn empty() -> Self::Ring {
                 core::array::from_fn(|_| AtomicU64::new(0))
             }
         }
-
-        #[cfg(not(failfast_loom))]
-        impl InlineRing for InlineCalls<{ $calls }> {
-            const EMPTY: Self::Ring = [const { AtomicU64::new(0) }; ring_words($calls)];
-        }
     )+};
 }
-/// `$tens * 10 + 1` to `$tens * 10 + 10`.
-macro_rules! inline_tens {
-    ($($tens:expr),+) => {$(
-        inline_calls!(
-            $tens * 10 + 1, $tens * 10 + 2, $tens * 10 + 3, $tens * 10 + 4, $tens * 10 + 5,
-            $tens * 10 + 6, $tens * 10 + 7, $tens * 10 + 8, $tens * 10 + 9, $tens * 10 + 10,
-        );
+macro_rules! inline_from {
+    ($($start:literal),+) => {$(
+        inline_calls!($start, $start + 1, $start + 2, $start + 3, $start + 4, $start + 5, $start + 6, $start + 7);
     )+};
 }
 macro_rules! inline_hundreds {
-    ($($hundreds:literal),+) => {$(
-        inline_tens!(
-            $hundreds * 10, $hundreds * 10 + 1, $hundreds * 10 + 2, $hundreds * 10 + 3, $hundreds * 10 + 4,
-            $hundreds * 10 + 5, $hundreds * 10 + 6, $hundreds * 10 + 7, $hundreds * 10 + 8, $hundreds * 10 + 9
+    ($($hundred:literal),+) => {$(
+        inline_calls!(
+            $hundred, $hundred + 10, $hundred + 20, $hundred + 30, $hundred + 40,
+            $hundred + 50, $hundred + 60, $hundred + 70, $hundred + 80, $hundred + 90,
         );
     )+};
 }
-inline_hundreds!(0, 1, 2, 3, 4, 5, 6, 7, 8, 9);
-inline_calls!(2_000, 3_000, 4_000, 5_000, 6_000, 7_000, 8_000, 9_000);
+inline_from!(1, 9, 17, 25, 33, 41, 49, 57, 65, 73, 81, 89, 97, 105, 113, 121);
+inline_calls!(130, 140, 150, 160, 170, 180, 190);
+inline_hundreds!(200, 300, 400, 500, 600, 700, 800, 900);
+inline_calls!(1_000, 2_000, 3_000, 4_000, 5_000, 6_000, 7_000, 8_000, 9_000);
 inline_calls!(10_000, 20_000, 30_000, 40_000, 50_000, 60_000, 70_000, 80_000, 90_000);
 inline_calls!(100_000, 200_000, 300_000, 400_000, 500_000, 600_000, 700_000, 800_000, 900_000, 1_000_000);
-inline_calls!(1 << 10, 1 << 11, 1 << 12, 1 << 13, 1 << 14, 1 << 15, 1 << 16, 1 << 17, 1 << 18, 1 << 19);
+inline_calls!(1 << 8, 1 << 9, 1 << 10, 1 << 11, 1 << 12, 1 << 13, 1 << 14, 1 << 15, 1 << 16, 1 << 17, 1 << 18, 1 << 19);
 
 #[cfg(feature = "alloc")]
 impl Calls for HeapCalls {
@@ -189,7 +208,7 @@ impl Calls for HeapCalls {
 
 impl<const N: usize> LastCalls<N>
 where
-    InlineCalls<N>: Calls,
+    InlineCalls<N>: Inline,
 {
     /// A window of the last `N` calls, still without a threshold.
     #[allow(clippy::new_ret_no_self, reason = "a policy is made from its checked numbers")]
@@ -499,12 +518,11 @@ impl<S: Calls> Policy for CountWindow<S> {}
 impl<S: Calls> Window for CountWindow<S> {}
 
 #[cfg(not(failfast_loom))]
-#[allow(private_bounds, reason = "which numbers of calls have inline storage is documented at `LastCalls`")]
 impl<const N: usize> super::InlinePolicy for LastCalls<N>
 where
-    InlineCalls<N>: InlineRing,
+    InlineCalls<N>: Inline,
 {
-    const EMPTY: Self = Self::with(<InlineCalls<N> as InlineRing>::EMPTY);
+    const EMPTY: Self = Self::with(<InlineCalls<N> as Inline>::EMPTY);
 }
 
 impl<S: Calls> super::IntoPolicy for Spec<CountWindow<S>> {

@@ -13,8 +13,6 @@ std::thread_local! {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     None,
-    /// Every ordering is Relaxed.
-    Relaxed,
     /// A compare-and-swap compares, and then swaps.
     SplitCas,
     /// A compare-and-swap does not compare.
@@ -34,10 +32,6 @@ impl Fault {
     }
 }
 
-fn weakened(order: Ordering) -> Ordering {
-    if Fault::current() == Fault::Relaxed { Ordering::Relaxed } else { order }
-}
-
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct AtomicU64(loom::sync::atomic::AtomicU64);
@@ -48,11 +42,11 @@ impl AtomicU64 {
     }
 
     pub(crate) fn load(&self, order: Ordering) -> u64 {
-        self.0.load(weakened(order))
+        self.0.load(order)
     }
 
     pub(crate) fn store(&self, value: u64, order: Ordering) {
-        self.0.store(value, weakened(order));
+        self.0.store(value, order);
     }
 
     pub(crate) fn compare_exchange(
@@ -63,7 +57,7 @@ impl AtomicU64 {
         failure: Ordering,
     ) -> Result<u64, u64> {
         match Fault::current() {
-            Fault::None | Fault::Relaxed => self.0.compare_exchange(current, new, weakened(success), weakened(failure)),
+            Fault::None => self.0.compare_exchange(current, new, success, failure),
             Fault::SplitCas => {
                 let found = self.0.load(Ordering::Acquire);
                 if found != current {
@@ -106,10 +100,10 @@ impl AtomicU64 {
     }
 
     pub(crate) fn fetch_add(&self, value: u64, order: Ordering) -> u64 {
-        self.0.fetch_add(value, weakened(order))
+        self.0.fetch_add(value, order)
     }
 
     pub(crate) fn fetch_max(&self, value: u64, order: Ordering) -> u64 {
-        self.0.fetch_max(value, weakened(order))
+        self.0.fetch_max(value, order)
     }
 }
