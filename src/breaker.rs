@@ -1,4 +1,4 @@
-//! The breaker: ask, settle, trip, and the hand.
+//! The breaker: ask, settle, trip.
 //!
 //! Each move follows the same three steps: read the gate's word, decide from it (and from the time, which `decided`
 //! turns into a word of its own), and exchange it. Who wins the exchange reports it; who loses goes on from the word
@@ -9,7 +9,7 @@ use core::time::Duration;
 
 use crate::clock::{Clock, DefaultClock};
 use crate::config::{OnCancel, OnMaxWait, Plan};
-use crate::error::{IllegalTransition, Rejected};
+use crate::error::Rejected;
 use crate::observer::{Observer, SettledCall, Transition, WouldTrip};
 use crate::outcome::{Outcome, Settled};
 use crate::permit::{Breaker, Pass, Permit};
@@ -51,10 +51,10 @@ const HELD_TAG: Field = HELD.then(GENERATION_BITS);
 /// # Ok::<(), failfast::ConfigError>(())
 /// ```
 pub struct CircuitBreaker<P: Policy = Consecutive, C = DefaultClock, O = ()> {
-    gate: Gate,
+    pub(crate) gate: Gate,
     policy: P,
     rules: P::Rules,
-    plan: Plan,
+    pub(crate) plan: Plan,
     clock: C,
     observer: O,
     /// The latest time seen, for clocks that may step back.
@@ -253,7 +253,7 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
 impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
     /// The clock's time, or the latest that was seen if the clock has stepped back.
     #[inline]
-    fn now(&self) -> Timestamp {
+    pub(crate) fn now(&self) -> Timestamp {
         let now = self.clock.now();
         if C::MONOTONIC { now } else { self.latest(now) }
     }
@@ -362,7 +362,7 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
 
     /// Half-opens an open gate, or renews a sealed half-open one. This and the moves below say whether they were made:
     /// if not, somebody else has made another.
-    fn begin_half_open(&self, word: Word, now: Timestamp) -> bool {
+    pub(crate) fn begin_half_open(&self, word: Word, now: Timestamp) -> bool {
         let end = (now + self.plan.max_wait()).as_millis_ceil();
         let moved = self.gate.half_open(word, end);
         moved.map(|to| self.moved(word, to, now, None)).is_ok()
@@ -387,12 +387,12 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
         }
     }
 
-    fn reopen(&self, word: Word, kind: Kind, now: Timestamp, wait: Option<Duration>) -> bool {
+    pub(crate) fn reopen(&self, word: Word, kind: Kind, now: Timestamp, wait: Option<Duration>) -> bool {
         self.reopened(word, kind, now, wait).is_some_and(|to| self.exchange(word, to, now))
     }
 
     /// Begins an outage: opens a gate that is neither open nor half-open.
-    fn open_anew(
+    pub(crate) fn open_anew(
         &self,
         word: Word,
         kind: Kind,
@@ -407,7 +407,7 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
         moved.map(|()| self.moved(word, to, now, Some((evidence, culprit)))).is_ok()
     }
 
-    fn exchange(&self, from: Word, to: Word, at: Timestamp) -> bool {
+    pub(crate) fn exchange(&self, from: Word, to: Word, at: Timestamp) -> bool {
         self.gate.exchange(from, to).map(|()| self.moved(from, to, at, None)).is_ok()
     }
 
@@ -504,7 +504,7 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
     }
 
     /// Brings the gate up to date with its probes and with time, as far as that needs no call, and gives its word.
-    fn catch_up(&self) -> Word {
+    pub(crate) fn catch_up(&self) -> Word {
         loop {
             let word = self.gate.load();
             if word.kind() != Kind::HalfOpen {
@@ -566,155 +566,6 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
                 }
             }
             _ => {}
-        }
-    }
-}
-
-/// By hand. Each takes effect at once; setting the state that the breaker is in already changes nothing.
-impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
-    /// Opens it for a full wait from now, also when it is open already (then without a transition).
-    ///
-    /// ```
-    /// # let breaker = failfast::CircuitBreaker::builder().build()?;
-    /// breaker.open();
-    /// assert_eq!(breaker.state(), failfast::State::Open);
-    /// assert_eq!(breaker.snapshot().trip().unwrap().reason(), failfast::Reason::ByHand);
-    /// # Ok::<(), failfast::ConfigError>(())
-    /// ```
-    pub fn open(&self) {
-        self.open_by_hand(None);
-    }
-
-    /// [`open`](Self::open), for this long instead of the configured wait, but at most its maximum.
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// # let breaker = failfast::CircuitBreaker::builder().build()?;
-    /// breaker.open_for(Duration::from_secs(3600));
-    /// assert!(breaker.snapshot().retry_after().unwrap() > Duration::from_secs(3500));
-    /// # Ok::<(), failfast::ConfigError>(())
-    /// ```
-    pub fn open_for(&self, wait: Duration) {
-        self.open_by_hand(Some(wait));
-    }
-
-    fn open_by_hand(&self, wait: Option<Duration>) {
-        self.by_hand(|word, now| match word.kind() {
-            Kind::HalfOpen => self.reopen(word, Kind::ProbeByHand, now, wait),
-            kind if kind.is_open() => {
-                let Some(outage) = self.gate.outage(word) else { return false };
-                let configured = || self.plan.wait(outage.reopened, word.generation());
-                let wait = wait.map_or_else(configured, |wait| self.plan.capped(wait));
-                self.gate.exchange(word, word.until((now + wait).as_millis_ceil())).is_ok()
-            }
-            _ => self.open_anew(word, Kind::ByHand, None, now, wait),
-        });
-    }
-
-    /// Closes it, with empty windows. A closed one stays as it is.
-    ///
-    /// ```
-    /// # let breaker = failfast::CircuitBreaker::builder().build()?;
-    /// breaker.open();
-    /// breaker.close();
-    /// assert_eq!(breaker.state(), failfast::State::Closed);
-    /// # Ok::<(), failfast::ConfigError>(())
-    /// ```
-    pub fn close(&self) {
-        self.set(Kind::Closed);
-    }
-
-    /// Closes it with empty windows, also when it is closed already (then without a transition): calls in flight
-    /// become stragglers.
-    ///
-    /// ```
-    /// # let breaker = failfast::CircuitBreaker::builder().build()?;
-    /// breaker.try_acquire()?.failure();
-    /// breaker.reset();
-    /// assert_eq!(breaker.snapshot().consecutive_failures(), Some(0));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn reset(&self) {
-        self.by_hand(|word, now| self.exchange(word, word.next(Kind::Closed, now.as_millis()), now));
-    }
-
-    /// Lets an open breaker's probes through now. A half-open one stays as it is.
-    ///
-    /// # Errors
-    /// [`IllegalTransition`] from any other state.
-    ///
-    /// ```
-    /// # let breaker = failfast::CircuitBreaker::builder().build()?;
-    /// assert!(breaker.half_open().is_err());
-    /// breaker.open();
-    /// breaker.half_open()?;
-    /// assert_eq!(breaker.state(), failfast::State::HalfOpen);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn half_open(&self) -> Result<(), IllegalTransition> {
-        loop {
-            let word = self.catch_up();
-            match word.kind() {
-                Kind::HalfOpen => return Ok(()),
-                kind if kind.is_open() => {
-                    if self.begin_half_open(word, self.now()) {
-                        return Ok(());
-                    }
-                }
-                kind => return Err(IllegalTransition { from: State::of(kind) }),
-            }
-        }
-    }
-
-    /// Rejects every call until the hand moves it on; time does not.
-    ///
-    /// ```
-    /// # let breaker = failfast::CircuitBreaker::builder().build()?;
-    /// breaker.force_open();
-    /// assert_eq!(breaker.try_acquire().unwrap_err().retry_after(), None);
-    /// # Ok::<(), failfast::ConfigError>(())
-    /// ```
-    pub fn force_open(&self) {
-        self.set(Kind::ForcedOpen);
-    }
-
-    /// Lets every call through and records nothing, until the hand moves it on.
-    ///
-    /// ```
-    /// # let breaker = failfast::CircuitBreaker::builder().failures(1).build()?;
-    /// breaker.disable();
-    /// breaker.try_acquire()?.failure();
-    /// assert!(breaker.try_acquire().is_ok());
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn disable(&self) {
-        self.set(Kind::Disabled);
-    }
-
-    /// Lets every call through and records it, but only reports a trip
-    /// ([`Observer::on_would_trip`]), each time that a cause begins to hold. For trying out thresholds.
-    ///
-    /// ```
-    /// # let breaker = failfast::CircuitBreaker::builder().failures(1).build()?;
-    /// breaker.metrics_only();
-    /// breaker.try_acquire()?.failure();
-    /// assert_eq!(breaker.snapshot().consecutive_failures(), Some(1));
-    /// assert!(breaker.try_acquire().is_ok());
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn metrics_only(&self) {
-        self.set(Kind::MetricsOnly);
-    }
-
-    fn set(&self, kind: Kind) {
-        self.by_hand(|word, now| word.kind() == kind || self.exchange(word, word.next(kind, now.as_millis()), now));
-    }
-
-    /// Tries a move from whatever the gate holds until it is made. Each failure is another thread's move.
-    fn by_hand(&self, attempt: impl Fn(Word, Timestamp) -> bool) {
-        let backoff = crossbeam_utils::Backoff::new();
-        while !attempt(self.catch_up(), self.now()) {
-            backoff.spin();
         }
     }
 }

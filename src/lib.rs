@@ -15,6 +15,7 @@ mod clock;
 mod config;
 mod error;
 mod future;
+mod hand;
 mod history;
 mod observer;
 mod outcome;
