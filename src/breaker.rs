@@ -308,8 +308,14 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
 impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
     #[inline]
     fn pass(&self, word: Word) -> Pass {
-        let timed = self.policy.is_timed(&self.rules) || matches!(self.plan.on_cancel, OnCancel::FailureAfter(_));
-        Pass { word, started: if timed { self.now() } else { Timestamp::ORIGIN } }
+        let timed = self.policy.is_timed(&self.rules) || self.plan.times_cancelled;
+        Pass { word, started: if timed { self.start() } else { Timestamp::ORIGIN } }
+    }
+
+    /// Not inlined: most breakers time no calls, and their callers should not carry the clock.
+    #[inline(never)]
+    fn start(&self) -> Timestamp {
+        self.now()
     }
 
     // | gate                  | time            | answer     | gate afterwards                                |
@@ -322,8 +328,7 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
     // | half-open             | before its end  | admitted, or rejected without a place; the same            |
     // | half-open, decided    | any             | asks again | closed or open, as the probes decided          |
     // | half-open             | from its end on | asks again | half-open anew, open or closed (`on_max_wait`) |
-    #[cold]
-    fn ask_gate(&self) -> Result<Pass, Rejected> {
+    fn ask_whatever(&self) -> Result<Pass, Rejected> {
         loop {
             let word = self.gate.load();
             let kind = word.kind();
@@ -461,6 +466,7 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
     }
 
     #[cold]
+    #[inline(never)]
     fn evaluate(&self, period: Period<'_>, causes: Causes, call: &Moment<'_, P, C, O>) {
         if !period.word.is_closed() {
             self.shadow(period, causes, call);
@@ -523,6 +529,7 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
 
     /// Settles what is not a success or failure of a closed breaker in its own generation.
     #[cold]
+    #[inline(never)]
     fn settle_gate(&self, pass: Pass, settled: Settled) {
         let word = self.catch_up();
         let now = self.now();
@@ -572,9 +579,15 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
 
 impl<P: Policy, C: Clock, O: Observer> Breaker for CircuitBreaker<P, C, O> {
     #[inline]
-    fn ask(&self) -> Result<Pass, Rejected> {
+    fn ask_closed(&self) -> Option<Pass> {
         let word = self.gate.load();
-        if word.is_closed() { Ok(self.pass(word)) } else { self.ask_gate() }
+        word.is_closed().then(|| self.pass(word))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn ask_gate(&self) -> Result<Pass, Rejected> {
+        self.ask_whatever()
     }
 
     #[inline]

@@ -6,7 +6,7 @@ use crate::error::{CallError, Rejected};
 use crate::future::{CallFuture, Classifier, OrElseFuture};
 use crate::observer::Observer;
 use crate::outcome::{Outcome, Settled};
-use crate::permit::{Breaker, Permit};
+use crate::permit::{Breaker, Pass, Permit};
 use crate::policy::Policy;
 
 /// Calls. A panic in the call, or in a classifier, counts as a failure and goes on to the caller.
@@ -57,12 +57,37 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
         classify: impl FnOnce(&Result<T, E>) -> Outcome,
         f: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, CallError<E>> {
-        let mut permit = Permit::new(self, self.ask()?);
-        // Only unwinding drops it before it is settled below.
-        permit.if_dropped(Settled::With(Outcome::Failure));
+        match self.ask_closed() {
+            Some(pass) => self.call_admitted(pass, classify, f),
+            None => self.call_gate(classify, f),
+        }
+    }
+
+    /// The whole call once more, apart, so that the closed path keeps nothing for it.
+    #[cold]
+    #[inline(never)]
+    fn call_gate<T, E>(
+        &self,
+        classify: impl FnOnce(&Result<T, E>) -> Outcome,
+        f: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, CallError<E>> {
+        let pass = self.ask_gate()?;
+        self.call_admitted(pass, classify, f)
+    }
+
+    #[inline]
+    fn call_admitted<T, E>(
+        &self,
+        pass: Pass,
+        classify: impl FnOnce(&Result<T, E>) -> Outcome,
+        f: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, CallError<E>> {
+        let mut unwinding = Permit::new(self, pass);
+        unwinding.if_dropped(Settled::With(Outcome::Failure));
         let result = f();
         let outcome = classify(&result);
-        permit.settle(outcome);
+        core::mem::forget(unwinding);
+        self.settle(pass, Settled::With(outcome));
         result.map_err(CallError::Failed)
     }
 

@@ -239,6 +239,7 @@ impl Config {
             quota: Quota { probes, successes },
             on_max_wait: self.on_max_wait,
             on_cancel: self.on_cancel,
+            times_cancelled: matches!(self.on_cancel, OnCancel::FailureAfter(_)),
             initial_state: self.initial_state,
         })
     }
@@ -266,6 +267,8 @@ pub(crate) struct Plan {
     pub(crate) quota: Quota,
     pub(crate) on_max_wait: OnMaxWait,
     pub(crate) on_cancel: OnCancel,
+    /// Whether what a cancelled call counts as depends on how long it ran.
+    pub(crate) times_cancelled: bool,
     pub(crate) initial_state: State,
 }
 

@@ -19,8 +19,22 @@ pub struct Pass {
 
 /// What a permit or a future needs of the breaker that it holds.
 pub trait Breaker {
+    /// The answer of a closed breaker.
     #[doc(hidden)]
-    fn ask(&self) -> Result<Pass, Rejected>;
+    fn ask_closed(&self) -> Option<Pass>;
+
+    /// The answer of one that is not.
+    #[doc(hidden)]
+    fn ask_gate(&self) -> Result<Pass, Rejected>;
+
+    #[doc(hidden)]
+    #[inline]
+    fn ask(&self) -> Result<Pass, Rejected> {
+        match self.ask_closed() {
+            Some(pass) => Ok(pass),
+            None => self.ask_gate(),
+        }
+    }
 
     #[doc(hidden)]
     fn settle(&self, pass: Pass, settled: Settled);

@@ -52,6 +52,12 @@ impl Consecutive {
         }
     }
 
+    #[cold]
+    #[inline(never)]
+    fn restart(&self, period: Period<'_>) {
+        self.update(period, |_| 0);
+    }
+
     /// Moves the streak from whatever it was, in this period, to `next` of that.
     fn update(&self, period: Period<'_>, next: impl Fn(u64) -> u64) -> u64 {
         // ORDERING: Acquire, so that the gate, where it is asked, is read after it.
@@ -99,7 +105,7 @@ impl Engine for Consecutive {
         // otherwise.
         let word = self.streak.load(Ordering::Relaxed);
         if STREAK.get(word) != 0 && TAG.get(word) == period.generation() {
-            self.update(period, |_| 0);
+            self.restart(period);
         }
         Causes::NONE
     }
