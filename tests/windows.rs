@@ -4,18 +4,16 @@
 #![cfg(all(feature = "std", not(failfast_loom)))]
 
 use std::collections::VecDeque;
-use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
 use failfast::{
-    Builder, CircuitBreaker, Consecutive, CountWindow, IntoPolicy, LastCalls, ManualClock, Observer, Outcome, Permit,
-    Policy, Reason, Rule, Spec, State, TimeWindow, Window, WouldTrip,
+    CircuitBreaker, Consecutive, CountWindow, IntoPolicy, LastCalls, ManualClock, Outcome, Permit, Policy, Reason,
+    Rule, Spec, State, TimeWindow, Window,
 };
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 
-/// What is counted over.
 #[derive(Clone, Copy, Debug)]
 enum Over {
     Streak,
@@ -41,7 +39,7 @@ enum Step {
     /// Ends the call that began first.
     End(End),
     Advance(u32),
-    StepBack(u32),
+    Back(u32),
     /// So many times the length of the longest window, and so many ticks.
     Jump(u32, u32),
     Reset,
@@ -60,7 +58,6 @@ enum End {
 /// A bucket is four ticks long, so that calls begin and end at its edges and between them.
 const TICKS: u32 = 4;
 
-/// One policy.
 struct Model {
     over: Over,
     limits: Limits,
@@ -151,23 +148,14 @@ impl From<failfast::Counts> for Counted {
     }
 }
 
-/// What a metrics-only breaker has reported.
-#[derive(Default)]
-struct WouldTrips(Mutex<Vec<Reason>>);
-
-impl Observer for WouldTrips {
-    fn on_would_trip(&self, would_trip: &WouldTrip) {
-        self.0.lock().unwrap().push(would_trip.reason());
-    }
-}
-
-type Breaker<'a, P> = CircuitBreaker<P, &'a ManualClock, &'a WouldTrips>;
+type Breaker<'a, P> = CircuitBreaker<P, &'a ManualClock>;
 
 /// A breaker and the models of its policies, which take the same steps.
 struct Pair<'a, P: Policy> {
     breaker: &'a Breaker<'a, P>,
     clock: &'a ManualClock,
-    would_trips: &'a WouldTrips,
+    /// In which it begins, and to which it is brought back.
+    state: State,
     models: Vec<Model>,
     tick: Duration,
     lap: Duration,
@@ -176,8 +164,6 @@ struct Pair<'a, P: Policy> {
     seen: u64,
     /// The calls out, each with when it began and whether it began in this generation.
     calls: VecDeque<(Permit<&'a Breaker<'a, P>>, u64, bool)>,
-    /// The causes that held after the last outcome.
-    held: Vec<Vec<Reason>>,
 }
 
 impl<P: Policy> Pair<'_, P> {
@@ -193,14 +179,13 @@ impl<P: Policy> Pair<'_, P> {
             Step::End(end) => self.end(0, end),
             Step::Advance(ticks) => self.advance(self.tick * ticks),
             Step::Jump(laps, ticks) => self.advance(self.lap * laps + self.tick * ticks),
-            Step::StepBack(ticks) => {
+            Step::Back(ticks) => {
                 self.clock.step_back(self.tick * ticks);
                 self.now -= nanos(self.tick * ticks) as i64;
             }
             Step::Reset => {
-                let state = self.breaker.state();
                 self.breaker.reset();
-                if state == State::MetricsOnly {
+                if self.state == State::MetricsOnly {
                     self.breaker.metrics_only();
                 }
                 self.renew();
@@ -233,11 +218,10 @@ impl<P: Policy> Pair<'_, P> {
         }
         let took = Duration::from_nanos(self.seen - began);
         self.models.iter_mut().for_each(|model| model.record(self.seen, end == End::Failure, took));
-        let causes: Vec<_> = self.models.iter().map(Model::causes).collect();
-        match self.breaker.snapshot().state() {
-            State::MetricsOnly => self.would_trip(causes),
-            state => self.trip(state, causes),
+        if self.state == State::Closed {
+            self.trip();
         }
+        assert_eq!(self.breaker.state(), self.state);
     }
 
     /// Any step ends with a reading of the clock, so that both sides have seen the same times.
@@ -247,21 +231,14 @@ impl<P: Policy> Pair<'_, P> {
         self.models.iter_mut().for_each(|model| model.age(self.seen));
     }
 
-    fn would_trip(&mut self, causes: Vec<Vec<Reason>>) {
-        let begun = causes.iter().zip(&self.held);
-        let begun = begun.flat_map(|(now, before)| now.iter().filter(|cause| !before.contains(cause)));
-        let told = std::mem::take(&mut *self.would_trips.0.lock().unwrap());
-        assert_eq!(told, begun.copied().collect::<Vec<_>>(), "would-trips");
-        self.held = causes;
-    }
-
-    fn trip(&mut self, state: State, causes: Vec<Vec<Reason>>) {
-        let culprit = causes.iter().position(|causes| !causes.is_empty());
-        assert_eq!(state, if culprit.is_some() { State::Open } else { State::Closed });
-        if let Some(culprit) = culprit {
-            let trip = self.breaker.snapshot().trip().unwrap();
-            assert_eq!(trip.reason(), causes[culprit][0]);
-            assert_eq!(trip.counts().map(Counted::from), Some(self.models[culprit].counts()), "the trip's evidence");
+    /// It has opened if, and only if, a cause holds; the first one in the policies' order is the reason.
+    fn trip(&mut self) {
+        let snapshot = self.breaker.snapshot();
+        let first = self.models.iter().find_map(|model| Some((model.causes().first().copied()?, model.counts())));
+        assert_eq!(snapshot.state(), if first.is_some() { State::Open } else { State::Closed });
+        let trip = snapshot.trip().map(|trip| (trip.reason(), trip.counts().unwrap().into()));
+        assert_eq!(trip, first);
+        if first.is_some() {
             self.compare();
             self.breaker.close();
             self.renew();
@@ -271,7 +248,6 @@ impl<P: Policy> Pair<'_, P> {
     fn renew(&mut self) {
         self.calls.iter_mut().for_each(|(.., current)| *current = false);
         self.models.iter_mut().for_each(|model| model.outcomes.clear());
-        self.held.iter_mut().for_each(Vec::clear);
     }
 
     fn compare(&self) {
@@ -281,7 +257,6 @@ impl<P: Policy> Pair<'_, P> {
     }
 }
 
-/// Where the clock begins, how long a tick is, and what happens then.
 #[derive(Clone, Debug)]
 struct Plot {
     origin: Duration,
@@ -293,9 +268,7 @@ fn run<S: IntoPolicy>(policy: S, models: &[(Over, Limits)], state: State, plot: 
     let Plot { origin, tick, steps } = plot;
     let clock = ManualClock::new();
     clock.advance(*origin);
-    let would_trips = WouldTrips::default();
-    let builder: Builder<S> = CircuitBreaker::builder().policy(policy);
-    let breaker = builder.initial_state(state).clock(&clock).observer(&would_trips).build().unwrap();
+    let breaker = CircuitBreaker::builder().policy(policy).initial_state(state).clock(&clock).build().unwrap();
     let buckets = models.iter().filter_map(|(over, _)| match over {
         Over::Time { buckets, .. } => Some(*buckets),
         _ => None,
@@ -303,14 +276,13 @@ fn run<S: IntoPolicy>(policy: S, models: &[(Over, Limits)], state: State, plot: 
     let mut pair = Pair {
         breaker: &breaker,
         clock: &clock,
-        would_trips: &would_trips,
+        state,
         models: models.iter().map(|(over, limits)| Model::new(*over, *limits, *tick)).collect(),
         tick: *tick,
         lap: *tick * TICKS * buckets.max().unwrap_or(1),
         now: nanos(*origin) as i64,
         seen: 0,
         calls: VecDeque::new(),
-        held: vec![Vec::new(); models.len()],
     };
     pair.look();
     for step in steps {
@@ -336,16 +308,52 @@ impl Limits {
     }
 }
 
-fn rule(over: Over, limits: Limits, tick: Duration) -> Rule {
-    match over {
-        Over::Streak => Consecutive::new(limits.failures.unwrap()).into(),
-        Over::Calls(calls) => limits.set(CountWindow::over(calls), tick).into(),
-        Over::Time { buckets, stripes } => time_window(buckets, stripes, limits, tick).into(),
-    }
+fn streak(limits: Limits) -> Spec<Consecutive> {
+    Consecutive::new(limits.failures.unwrap())
+}
+
+fn count_window(calls: u32, limits: Limits, tick: Duration) -> Spec<CountWindow> {
+    limits.set(CountWindow::over(calls), tick)
 }
 
 fn time_window(buckets: u32, stripes: u32, limits: Limits, tick: Duration) -> Spec<TimeWindow> {
     limits.set(TimeWindow::over(tick * TICKS * buckets, buckets).stripes(stripes), tick)
+}
+
+fn run_alone(policy: (Over, Limits), state: State, plot: &Plot) {
+    let (over, limits) = policy;
+    match over {
+        Over::Streak => run(streak(limits), &[policy], state, plot),
+        Over::Calls(calls) => run(count_window(calls, limits, plot.tick), &[policy], state, plot),
+        Over::Time { buckets, stripes } => {
+            run(time_window(buckets, stripes, limits, plot.tick), &[policy], state, plot);
+        }
+    }
+}
+
+fn run_inline(window: (Over, Limits), state: State, plot: &Plot) {
+    macro_rules! run_on {
+        ($($calls:literal)+) => {
+            match window.0 {
+                $(Over::Calls($calls) => {
+                    run(window.1.set(LastCalls::<$calls>::new(), plot.tick), &[window], state, plot);
+                })+
+                other => unreachable!("{other:?}"),
+            }
+        };
+    }
+    run_on!(1 2 6 7 8 13 21 64 100);
+}
+
+fn run_joined(policies: &[(Over, Limits)], state: State, plot: &Plot) {
+    let rule = |(over, limits): &(Over, Limits)| -> Rule {
+        match *over {
+            Over::Streak => streak(*limits).into(),
+            Over::Calls(calls) => count_window(calls, *limits, plot.tick).into(),
+            Over::Time { buckets, stripes } => time_window(buckets, stripes, *limits, plot.tick).into(),
+        }
+    };
+    run(policies.iter().map(rule).collect::<Vec<_>>(), policies, state, plot);
 }
 
 fn any_end() -> impl Strategy<Value = End> {
@@ -359,15 +367,14 @@ fn any_end() -> impl Strategy<Value = End> {
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
-    // As many laps as a bucket's words can tell apart, and about as many.
-    let laps = prop_oneof![3 => 0..3_u32, 1 => 65_534..65_539_u32];
+    let laps = prop_oneof![3 => 0..3_u32, 1 => 3..20_000_u32];
     prop_oneof![
         60 => (0..12_u32, any_end()).prop_map(|(ticks, end)| Step::Call(ticks, end)),
         60 => any_end().prop_map(|end| Step::Call(0, end)),
         10 => Just(Step::Begin),
         10 => any_end().prop_map(Step::End),
         15 => (0..20_u32).prop_map(Step::Advance),
-        5 => (0..40_u32).prop_map(Step::StepBack),
+        5 => (0..40_u32).prop_map(Step::Back),
         2 => (laps, 0..48_u32).prop_map(|(laps, ticks)| Step::Jump(laps, ticks)),
         2 => Just(Step::Reset),
     ]
@@ -385,12 +392,9 @@ prop_compose! {
     }
 }
 
-fn any_state() -> impl Strategy<Value = State> {
-    prop_oneof![Just(State::MetricsOnly), Just(State::Closed)]
-}
-
 fn any_limits(most: u32) -> impl Strategy<Value = Limits> {
-    let rate = || prop_oneof![Just(100_000_000), Just(50_000_000), Just(20_000_000), Just(33_333_333), 1..=100_000_000_u32];
+    let rate =
+        || prop_oneof![Just(100_000_000), Just(50_000_000), Just(20_000_000), Just(33_333_333), 1..=100_000_000_u32];
     let failures = prop::option::of(1..=most);
     let thresholds = (failures, prop::option::of(rate()), prop::option::of((1..10_u32, rate())));
     let thresholds = thresholds.prop_filter("a window needs a threshold", |(failures, rate, slow)| {
@@ -425,18 +429,8 @@ fn any_inline_window() -> impl Strategy<Value = (Over, Limits)> {
     prop::sample::select(&INLINE[..]).prop_flat_map(|calls| (Just(Over::Calls(calls)), any_limits(calls)))
 }
 
-fn run_inline(window: (Over, Limits), state: State, plot: &Plot) {
-    macro_rules! run_on {
-        ($($calls:literal)+) => {
-            match window.0 {
-                $(Over::Calls($calls) => {
-                    run(window.1.set(LastCalls::<$calls>::new(), plot.tick), &[window], state, plot);
-                })+
-                other => unreachable!("{other:?}"),
-            }
-        };
-    }
-    run_on!(1 2 6 7 8 13 21 64 100);
+fn any_list() -> impl Strategy<Value = Vec<(Over, Limits)>> {
+    prop::collection::vec(prop_oneof![any_streak(), any_count_window(), any_time_window()], 1..=4)
 }
 
 fn config() -> ProptestConfig {
@@ -449,8 +443,52 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn a_streak_is_as_long_as_the_model_says(policy in any_streak(), state in any_state(), plot in any_plot()) {
-        run(Consecutive::new(policy.1.failures.unwrap()), &[policy], state, &plot);
+    fn a_streak_counts_as_its_model(policy in any_streak(), plot in any_plot()) {
+        run_alone(policy, State::MetricsOnly, &plot);
     }
 
+    #[test]
+    fn a_streak_opens_exactly_when_its_model_says_so(policy in any_streak(), plot in any_plot()) {
+        run_alone(policy, State::Closed, &plot);
+    }
+
+    #[test]
+    fn an_inline_count_window_counts_as_its_model(policy in any_inline_window(), plot in any_plot()) {
+        run_inline(policy, State::MetricsOnly, &plot);
+    }
+
+    #[test]
+    fn an_inline_count_window_opens_exactly_when_its_model_says_so(policy in any_inline_window(), plot in any_plot()) {
+        run_inline(policy, State::Closed, &plot);
+    }
+
+    #[test]
+    fn a_count_window_counts_as_its_model(policy in any_count_window(), plot in any_plot()) {
+        run_alone(policy, State::MetricsOnly, &plot);
+    }
+
+    #[test]
+    fn a_count_window_opens_exactly_when_its_model_says_so(policy in any_count_window(), plot in any_plot()) {
+        run_alone(policy, State::Closed, &plot);
+    }
+
+    #[test]
+    fn a_time_window_counts_as_its_model(policy in any_time_window(), plot in any_plot()) {
+        run_alone(policy, State::MetricsOnly, &plot);
+    }
+
+    #[test]
+    fn a_time_window_opens_exactly_when_its_model_says_so(policy in any_time_window(), plot in any_plot()) {
+        run_alone(policy, State::Closed, &plot);
+    }
+
+    #[test]
+    fn a_list_of_policies_counts_as_its_model(policies in any_list(), plot in any_plot()) {
+        run_joined(&policies, State::MetricsOnly, &plot);
+    }
+
+    #[test]
+    fn a_list_of_policies_opens_exactly_when_its_model_says_so(policies in any_list(), plot in any_plot()) {
+        run_joined(&policies, State::Closed, &plot);
+    }
 }
