@@ -20,7 +20,7 @@ use crate::raw::gate::{Admission, Gate, Kind, ProbeOutcome, Verdict, Word};
 use crate::raw::published::Published;
 use crate::snapshot::{Counts, CountsList, Generation, Reason, Snapshot, State, Trip};
 use crate::sync::{AtomicU64, Ordering, const_fn};
-use crate::time::Timestamp;
+use crate::time::{Timestamp, saturating_nanos};
 
 // held: [ generation 20 | causes 44 ]
 const HELD: Field = Field::first(u64::BITS - GENERATION_BITS);
@@ -216,7 +216,10 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
             retry_after: (state == State::Open).then(|| decided.time(now) - now),
             trip,
             counts,
-            probes: if decided.kind() == Kind::HalfOpen && !over { self.gate.probes(word) } else { None },
+            probes: (state == State::HalfOpen).then(|| {
+                let begun = decided.kind() == Kind::HalfOpen && !over;
+                self.gate.probes(word).filter(|_| begun).unwrap_or_default()
+            }),
         }
     }
 
@@ -300,7 +303,7 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
     fn open_word(&self, from: Word, kind: Kind, at: Timestamp, wait: Option<Duration>, reopened: u64) -> Word {
         let configured = || self.plan.wait(reopened, generation_after(from.generation(), 1));
         let wait = wait.map_or_else(configured, |wait| self.plan.capped(wait));
-        from.next(kind, (at + wait).as_millis_ceil())
+        from.next(kind, at.millis_after(saturating_nanos(wait)))
     }
 }
 
@@ -309,15 +312,16 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
     #[inline]
     fn pass(&self, word: Word) -> Pass {
         let timed = self.policy.is_timed(&self.rules) || self.plan.times_cancelled;
-        Pass { word, started: if timed { self.start() } else { Timestamp::ORIGIN } }
+        Pass { word, started: if timed { self.read_clock() } else { Timestamp::ORIGIN } }
     }
 
     /// Not inlined: most breakers time no calls, and their callers should not carry the clock.
     #[inline(never)]
-    fn start(&self) -> Timestamp {
+    fn read_clock(&self) -> Timestamp {
         self.now()
     }
 
+    /// Answers a call at a gate that is not closed, once it has been moved as far as it goes.
     // | gate                  | time            | answer     | gate afterwards                                |
     // |-----------------------|-----------------|------------|------------------------------------------------|
     // | closed, metrics-only, | any             | admitted   | the same                                       |
@@ -325,10 +329,11 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
     // | forced open           | any             | rejected   | the same                                       |
     // | open                  | before its end  | rejected   | the same                                       |
     // | open                  | from its end on | asks again | half-open                                      |
-    // | half-open             | before its end  | admitted, or rejected without a place; the same            |
+    // | half-open, a place    | before its end  | admitted   | the same, one place less                       |
+    // | half-open, no place   | before its end  | rejected   | the same                                       |
     // | half-open, decided    | any             | asks again | closed or open, as the probes decided          |
     // | half-open             | from its end on | asks again | half-open anew, open or closed (`on_max_wait`) |
-    fn ask_whatever(&self) -> Result<Pass, Rejected> {
+    fn answer(&self) -> Result<Pass, Rejected> {
         loop {
             let word = self.gate.load();
             let kind = word.kind();
@@ -368,7 +373,7 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
     /// Half-opens an open gate, or renews a sealed half-open one. This and the moves below say whether they were made:
     /// if not, somebody else has made another.
     pub(crate) fn begin_half_open(&self, word: Word, now: Timestamp) -> bool {
-        let end = (now + self.plan.max_wait()).as_millis_ceil();
+        let end = now.millis_after(saturating_nanos(self.plan.max_wait()));
         let moved = self.gate.half_open(word, end);
         moved.map(|to| self.moved(word, to, now, None)).is_ok()
     }
@@ -455,7 +460,7 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
 /// Settling.
 impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
     /// Records an outcome of a closed or metrics-only breaker.
-    #[inline]
+    #[inline(always)]
     fn record(&self, pass: Pass, failed: bool) {
         let call = Moment { breaker: self, started: pass.started, now: Cell::new(None) };
         let period = Period { gate: &self.gate, word: pass.word };
@@ -587,10 +592,10 @@ impl<P: Policy, C: Clock, O: Observer> Breaker for CircuitBreaker<P, C, O> {
     #[cold]
     #[inline(never)]
     fn ask_gate(&self) -> Result<Pass, Rejected> {
-        self.ask_whatever()
+        self.answer()
     }
 
-    #[inline]
+    #[inline(always)]
     fn settle(&self, pass: Pass, settled: Settled) {
         let failed = match settled {
             Settled::With(Outcome::Success) => false,
@@ -624,7 +629,9 @@ impl<P: Policy, C: Clock, O: Observer> Call for Moment<'_, P, C, O> {
 
     #[inline]
     fn elapsed(&self) -> Duration {
-        self.now() - self.started
+        let now = self.now.get().unwrap_or_else(|| self.breaker.read_clock());
+        self.now.set(Some(now));
+        now - self.started
     }
 }
 

@@ -1,5 +1,6 @@
 //! Putting a breaker together.
 
+use core::mem::ManuallyDrop;
 use core::time::Duration;
 
 use crate::breaker::CircuitBreaker;
@@ -7,9 +8,10 @@ use crate::clock::{Clock, DefaultClock};
 use crate::config::{Config, OnCancel, OnMaxWait, Plan};
 use crate::error::ConfigError;
 use crate::observer::{Observer, OnTransition, Transition};
+use crate::policy::engine::Engine;
 use crate::policy::{Consecutive, IntoPolicy, Spec};
 use crate::raw::gate::{Kind, Word};
-use crate::snapshot::State;
+use crate::snapshot::{MAX_POLICIES, State};
 use crate::time::Timestamp;
 
 impl CircuitBreaker {
@@ -51,8 +53,8 @@ impl<P: crate::policy::InlinePolicy> CircuitBreaker<P> {
 }
 
 #[cfg(not(failfast_loom))]
-impl<P: crate::policy::InlinePolicy, C: Copy, O: Copy> CircuitBreaker<P, C, O> {
-    /// [`new`](CircuitBreaker::new) with a clock and an observer, which are often references to statics.
+impl<P: crate::policy::InlinePolicy, C, O> CircuitBreaker<P, C, O> {
+    /// [`new`](CircuitBreaker::new) with a clock and an observer (`()` for none).
     ///
     /// # Panics
     /// As `new`.
@@ -61,15 +63,17 @@ impl<P: crate::policy::InlinePolicy, C: Copy, O: Copy> CircuitBreaker<P, C, O> {
     /// use failfast::{CircuitBreaker, Config, History, LastCalls, ManualClock};
     ///
     /// static CLOCK: ManualClock = ManualClock::new();
-    /// static HISTORY: History<8> = History::new();
-    /// static SENSOR: CircuitBreaker<LastCalls<20>, &ManualClock, &History<8>> =
-    ///     CircuitBreaker::new_with(LastCalls::new().failures(4), Config::new(), &CLOCK, &HISTORY);
+    /// static SENSOR: CircuitBreaker<LastCalls<20>, &ManualClock, History<8>> =
+    ///     CircuitBreaker::new_with(LastCalls::new().failures(4), Config::new(), &CLOCK, History::new());
     ///
     /// SENSOR.open();
-    /// assert_eq!(HISTORY.recent().count(), 1);
+    /// assert_eq!(SENSOR.observer().recent().count(), 1);
     /// ```
     #[must_use]
     pub const fn new_with(policy: Spec<P>, config: Config, clock: C, observer: O) -> Self {
+        const { assert!(P::COUNT <= MAX_POLICIES, "at most 8 policies can be joined") }
+        // A const function may not drop them, which it would when it panics below.
+        let (clock, observer) = (ManuallyDrop::new(clock), ManuallyDrop::new(observer));
         let rules = match policy.rules() {
             Ok(rules) => rules,
             Err(error) => error.fail(),
@@ -78,6 +82,8 @@ impl<P: crate::policy::InlinePolicy, C: Copy, O: Copy> CircuitBreaker<P, C, O> {
             Ok(plan) => plan,
             Err(error) => error.fail(),
         };
+        let clock = ManuallyDrop::into_inner(clock);
+        let observer = ManuallyDrop::into_inner(observer);
         Self::from_parts(P::EMPTY, rules, plan, clock, observer, Timestamp::ORIGIN)
     }
 }
@@ -107,7 +113,7 @@ pub struct Builder<S = Spec<Consecutive>, C = DefaultClock, O = ()> {
 }
 
 impl<C, O> Builder<Spec<Consecutive>, C, O> {
-    /// Trips after so many failures in a row: from 1 to 4294967295. Default 5.
+    /// Trips after so many failures in a row: from 1 to 4294967295. Default 5. [`policy`](Self::policy) replaces it.
     pub fn failures(self, failures: u32) -> Self {
         self.policy(Consecutive::new(failures))
     }
@@ -130,7 +136,7 @@ impl<S, C, O> Builder<S, C, O> {
         Builder { policy, config: self.config, clock: self.clock, observer: self.observer }
     }
 
-    /// Everything else at once.
+    /// Everything else at once. It replaces what was set before.
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
         self
@@ -155,19 +161,34 @@ impl<S, C, O> Builder<S, C, O> {
         Builder { policy: self.policy, config: self.config, clock, observer: self.observer }
     }
 
-    /// Who is told of what happens. Default nobody. A tuple tells several.
+    /// Who is told of what happens. Default nobody. A tuple tells several; a second observer replaces the first.
     pub fn observer<N: Observer>(self, observer: N) -> Builder<S, C, N> {
         Builder { policy: self.policy, config: self.config, clock: self.clock, observer }
     }
 
-    /// Who is told of transitions, as a closure. A closure has no name, and so the breaker's type has none: to keep
-    /// it in a struct, give a `fn` (`CircuitBreaker<P, C, OnTransition<fn(&Transition)>>`) or an [`Observer`] of your
-    /// own.
+    /// Tells a closure of transitions: [`observer`](Self::observer) with an [`OnTransition`].
+    ///
+    /// A closure has no name, and so the breaker's type has none. To keep the breaker in a struct, give a `fn`, a box,
+    /// or an [`Observer`] of your own:
+    ///
+    /// ```
+    /// use failfast::{CircuitBreaker, Consecutive, DefaultClock, OnTransition, Transition};
+    ///
+    /// struct Client {
+    ///     breaker: CircuitBreaker<Consecutive, DefaultClock, OnTransition<fn(&Transition)>>,
+    /// }
+    /// fn log(transition: &Transition) {
+    ///     println!("{transition}");
+    /// }
+    /// let breaker = CircuitBreaker::builder().on_transition(log as fn(&Transition)).build()?;
+    /// let client = Client { breaker };
+    /// # Ok::<(), failfast::ConfigError>(())
+    /// ```
     pub fn on_transition<F>(self, f: F) -> Builder<S, C, OnTransition<F>>
     where
         F: Fn(&Transition) + Send + Sync,
     {
-        self.observer(OnTransition(f))
+        self.observer(OnTransition::new(f))
     }
 
     /// Checks every number, and builds the breaker.
@@ -180,6 +201,7 @@ impl<S, C, O> Builder<S, C, O> {
         C: Clock,
         O: Observer,
     {
+        const { assert!(<S::Policy as Engine>::COUNT <= MAX_POLICIES, "at most 8 policies can be joined") }
         let (rules, policy) = self.policy.into_policy()?;
         let plan = self.config.check()?;
         let now = self.clock.now();

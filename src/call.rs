@@ -75,7 +75,7 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
         self.call_admitted(pass, classify, f)
     }
 
-    #[inline]
+    #[inline(always)]
     fn call_admitted<T, E>(
         &self,
         pass: Pass,
@@ -115,11 +115,7 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
         f: impl FnOnce() -> Result<T, E>,
         fallback: impl FnOnce(Rejected) -> Result<T, E>,
     ) -> Result<T, E> {
-        match self.call(f) {
-            Ok(value) => Ok(value),
-            Err(CallError::Failed(error)) => Err(error),
-            Err(CallError::Rejected(rejected)) => fallback(rejected),
-        }
+        self.call(f).or_else(|error| error.or_else(fallback))
     }
 
     /// [`call`](Self::call) for a future, on any runtime or none. `f` makes the future, and is called, with the
@@ -175,6 +171,63 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
         Fut: Future<Output = Result<T, E>>,
     {
         CallFuture::new(self, f, classify)
+    }
+
+    /// [`call_async`](Self::call_async) as a future that owns its breaker, to be spawned or stored.
+    ///
+    /// # Errors
+    /// As for `call`.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// let breaker = Arc::new(failfast::CircuitBreaker::builder().build()?);
+    /// let quote = breaker.call_async_owned(|| async { "42".parse::<u32>() });
+    /// let task = std::thread::spawn(move || pollster::block_on(quote));
+    /// assert_eq!(task.join().unwrap(), Ok(42));
+    /// # Ok::<(), failfast::ConfigError>(())
+    /// ```
+    #[cfg(feature = "alloc")]
+    #[inline]
+    pub fn call_async_owned<F, T, E, Fut>(
+        self: &alloc::sync::Arc<Self>,
+        f: F,
+    ) -> CallFuture<alloc::sync::Arc<Self>, F, Fut, Classifier<T, E>>
+    where
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+    {
+        self.call_async_owned_with(Outcome::of, f)
+    }
+
+    /// [`call_async_with`](Self::call_async_with) as a future that owns its breaker.
+    ///
+    /// # Errors
+    /// As for `call`.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// let breaker = Arc::new(failfast::CircuitBreaker::builder().build()?);
+    /// let neutral = |_: &Result<u32, std::num::ParseIntError>| failfast::Outcome::Ignored;
+    /// let quote = breaker.call_async_owned_with(neutral, || async { "x".parse() });
+    /// assert!(pollster::block_on(quote).is_err());
+    /// assert_eq!(breaker.snapshot().consecutive_failures(), Some(0));
+    /// # Ok::<(), failfast::ConfigError>(())
+    /// ```
+    #[cfg(feature = "alloc")]
+    #[inline]
+    pub fn call_async_owned_with<K, F, T, E, Fut>(
+        self: &alloc::sync::Arc<Self>,
+        classify: K,
+        f: F,
+    ) -> CallFuture<alloc::sync::Arc<Self>, F, Fut, K>
+    where
+        K: FnOnce(&Result<T, E>) -> Outcome,
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+    {
+        CallFuture::new(self.clone(), f, classify)
     }
 
     /// [`call_or_else`](Self::call_or_else) for futures.

@@ -33,8 +33,9 @@ pub enum OnMaxWait {
 /// use failfast::{CircuitBreaker, OnCancel};
 /// use std::time::Duration;
 ///
-/// // A timeout around the call cancels it: count it when it ran for as long as the timeout.
-/// let on_cancel = OnCancel::FailureAfter(Duration::from_secs(1));
+/// // A timeout of 1 s around the call cancels it: count that. The timeout's time begins when it is made, the call's
+/// // at its first poll, so the limit stays well below it. Better still, put the timeout inside the call.
+/// let on_cancel = OnCancel::FailureAfter(Duration::from_millis(800));
 /// let breaker = CircuitBreaker::builder().failures(1).on_cancel(on_cancel).build()?;
 /// drop(breaker.try_acquire()?);
 /// assert_eq!(breaker.snapshot().consecutive_failures(), Some(0));
@@ -77,7 +78,7 @@ pub struct Config {
     jitter: f64,
     seed: u64,
     probes: u32,
-    successes: u32,
+    successes: Option<u32>,
     max_wait: Duration,
     on_max_wait: OnMaxWait,
     on_cancel: OnCancel,
@@ -96,7 +97,7 @@ impl Config {
             jitter: 0.0,
             seed: 0,
             probes: 2,
-            successes: 2,
+            successes: None,
             max_wait: Duration::from_secs(60),
             on_max_wait: OnMaxWait::Renew,
             on_cancel: OnCancel::Neutral,
@@ -130,7 +131,7 @@ impl Config {
     }
 
     /// Spreads each wait evenly within ± this many percent, from 0 (the default) to 100, so that many breakers do
-    /// not probe in step. It is a pure function of [`seed`](Self::seed) and the generation.
+    /// not probe in step; [`max_open`](Self::max_open) cuts off what is above it. It is a pure function of [`seed`](Self::seed) and the generation.
     #[must_use]
     pub const fn jitter(mut self, percent: f64) -> Self {
         self.jitter = percent;
@@ -151,10 +152,11 @@ impl Config {
         self
     }
 
-    /// How many of the probes must succeed to close it: from 1 to [`probes`](Self::probes). Default 2.
+    /// How many of the probes must succeed to close it: from 1 to [`probes`](Self::probes). A probe that was slow for any
+    /// window counts as failed. Default 2, or 1 of 1.
     #[must_use]
     pub const fn successes(mut self, successes: u32) -> Self {
-        self.successes = successes;
+        self.successes = Some(successes);
         self
     }
 
@@ -210,6 +212,11 @@ impl Config {
         if probes == 0 || probes > MAX_PROBES {
             return Err(ConfigError::new("half_open.probes", Count(probes as u64), "must be from 1 to 16383"));
         }
+        let successes = match successes {
+            Some(successes) => successes,
+            None if probes == 1 => 1,
+            None => 2,
+        };
         if successes == 0 || successes > probes {
             let legal = "must be from 1 to half_open.probes";
             let error = ConfigError::new("half_open.successes", Count(successes as u64), legal);
@@ -299,7 +306,7 @@ impl Plan {
 
     /// When the wait of a breaker that begins open at `now` is over. Without jitter, so that it can be a constant.
     pub(crate) const fn first_deadline(&self, now: Timestamp) -> u64 {
-        Timestamp::from_nanos(now.as_nanos().saturating_add(self.base)).as_millis_ceil()
+        now.millis_after(self.base)
     }
 
     /// A wait that somebody asked for, at most the maximum.

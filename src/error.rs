@@ -70,7 +70,8 @@ impl ConfigError {
             "consecutive.failures" => "consecutive.failures: must be from 1 to 4294967295",
             "window.calls" => "window.calls: must be from 1 to 1000000",
             "window.buckets" => "window.buckets: must be from 1 to 65535",
-            "window.length" => "window.length: must be at least 100 us, and divide evenly by window.buckets",
+            "window.stripes" => "window.stripes: must be from 1 to 1024",
+            "window.length" => "window.length: must be from 100 us to 3650 days, and divide evenly by window.buckets",
             "window.min_calls" => "window.min_calls: must be at least 1, and no more than a count window's calls",
             "window.failures" => "window.failures: must be at least 1, and no more than a count window's calls",
             "window.failure_rate" => "window.failure_rate: must be above 0 % (at least 0.000001 %) and at most 100 %",
@@ -177,7 +178,7 @@ impl Rejected {
 impl fmt::Display for Rejected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.state {
-            State::HalfOpen => f.write_str("circuit half-open: all probes are out")?,
+            State::HalfOpen => f.write_str("circuit half-open, all probes are out")?,
             State::ForcedOpen => return f.write_str("circuit forced open by hand"),
             _ => f.write_str("circuit open")?,
         }
@@ -242,6 +243,57 @@ impl<E> CallError<E> {
         match self {
             Self::Rejected(_) => None,
             Self::Failed(error) => Some(error),
+        }
+    }
+}
+
+impl<E> CallError<E> {
+    /// The call's own error, or the rejection as one: for an error type that a rejection can be made into, such as
+    /// `anyhow::Error`, `Box<dyn Error>`, or an enum of your own. There a rejection is found by downcasting to
+    /// [`Rejected`], and the call's own error as ever.
+    ///
+    /// ```
+    /// use failfast::{CallError, Rejected};
+    ///
+    /// fn fetch() -> Result<u32, Box<dyn std::error::Error>> { Ok("42".parse()?) }
+    ///
+    /// fn guarded() -> Result<u32, Box<dyn std::error::Error>> {
+    ///     let breaker = failfast::CircuitBreaker::builder().build()?;
+    ///     breaker.force_open();
+    ///     breaker.call(fetch).map_err(CallError::flatten)
+    /// }
+    /// assert!(guarded().unwrap_err().is::<Rejected>());
+    /// ```
+    pub fn flatten(self) -> E
+    where
+        E: From<Rejected>,
+    {
+        match self {
+            Self::Rejected(rejected) => rejected.into(),
+            Self::Failed(error) => error,
+        }
+    }
+
+    /// A fallback for a rejected call, after the call: for those that have no `…or_else` of their own.
+    ///
+    /// # Errors
+    /// The call's own error, or the fallback's.
+    ///
+    /// ```
+    /// use failfast::Outcome;
+    ///
+    /// let breaker = failfast::CircuitBreaker::builder().build()?;
+    /// breaker.force_open();
+    /// let price = breaker
+    ///     .call_with(Outcome::of, || "42".parse::<u32>())
+    ///     .or_else(|error| error.or_else(|_rejected| Ok(41)));
+    /// assert_eq!(price, Ok(41));
+    /// # Ok::<(), failfast::ConfigError>(())
+    /// ```
+    pub fn or_else<T>(self, fallback: impl FnOnce(Rejected) -> Result<T, E>) -> Result<T, E> {
+        match self {
+            Self::Rejected(rejected) => fallback(rejected),
+            Self::Failed(error) => Err(error),
         }
     }
 }

@@ -39,6 +39,10 @@ use crate::time::Timestamp;
 /// assert_eq!(counts.rejected.load(Relaxed), 1);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an observer",
+    note = "a closure is one as `OnTransition::new(closure)`, or by `Builder::on_transition`"
+)]
 pub trait Observer: Send + Sync {
     /// Whether [`on_outcome`](Self::on_outcome) does anything. Answer `false` where it does not, and no call pays
     /// for it.
@@ -224,9 +228,25 @@ impl Observer for () {
     }
 }
 
-/// The closure given to [`Builder::on_transition`](crate::Builder::on_transition).
+/// A closure or `fn` that is told of transitions.
+///
+/// ```
+/// use failfast::{CircuitBreaker, History, OnTransition};
+///
+/// let print = OnTransition::new(|transition| println!("{transition}"));
+/// let breaker = CircuitBreaker::builder().observer((History::<8>::new(), print)).build()?;
+/// # Ok::<(), failfast::ConfigError>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
-pub struct OnTransition<F>(pub(crate) F);
+pub struct OnTransition<F>(F);
+
+impl<F: Fn(&Transition) + Send + Sync> OnTransition<F> {
+    /// Tells `f` of transitions.
+    #[must_use]
+    pub const fn new(f: F) -> Self {
+        Self(f)
+    }
+}
 
 impl<F: Fn(&Transition) + Send + Sync> Observer for OnTransition<F> {
     #[inline]

@@ -28,7 +28,7 @@ use crate::error::ConfigError;
 use crate::raw::gate::{Gate, Kind, Word};
 use core::time::Duration;
 
-use crate::snapshot::{Counts, CountsList, MAX_POLICIES};
+use crate::snapshot::{Counts, CountsList};
 use crate::time::Timestamp;
 
 /// Decides when a closed breaker trips: [`Consecutive`] failures, a [`CountWindow`] over the last N calls, a
@@ -93,7 +93,8 @@ impl<P: Policy> core::fmt::Debug for Spec<P> {
 }
 
 impl<P: Policy> Spec<P> {
-    /// Joins another policy behind this one. At run time a tuple does the same.
+    /// Joins another policy behind this one: `a.and(b)` has the policy `(A, B)`, `a.and(b).and(c)` has `((A, B), C)`. At
+    /// run time a tuple of specs does as well.
     ///
     /// ```
     /// use failfast::{CircuitBreaker, Config, Consecutive, LastCalls};
@@ -182,6 +183,17 @@ impl Causes {
     }
 }
 
+impl<P: engine::Allocate> IntoPolicy for Spec<P> {
+    type Policy = P;
+}
+
+impl<P: engine::Allocate> into::Sealed<P> for Spec<P> {
+    fn into_policy(self) -> Result<(P::Rules, P), ConfigError> {
+        let rules = self.rules?;
+        Ok((rules, P::allocate(&rules)))
+    }
+}
+
 pub(crate) mod into {
     use super::{ConfigError, Policy};
 
@@ -208,7 +220,8 @@ pub(crate) mod engine {
         /// The numbers, checked, in the units that the hot path works in.
         type Rules: Copy + Send + Sync + core::fmt::Debug;
 
-        /// How many policies this is, at most [`MAX_POLICIES`](crate::snapshot::MAX_POLICIES).
+        /// How many policies this is. A breaker is built of at most
+        /// [`MAX_POLICIES`](crate::snapshot::MAX_POLICIES).
         const COUNT: usize;
 
         /// Whether it wants to know how long a call took.
@@ -236,6 +249,11 @@ pub(crate) mod engine {
         /// The threshold that the cause `kind` of the policy at `index` has crossed.
         fn limit(&self, rules: &Self::Rules, index: usize, kind: Kind) -> u32;
     }
+
+    /// A policy whose storage follows from its rules.
+    pub trait Allocate: super::Policy {
+        fn allocate(rules: &Self::Rules) -> Self;
+    }
 }
 
 use engine::{Call, Engine};
@@ -246,11 +264,7 @@ macro_rules! join {
             type Draft = ();
             type Rules = ($($name::Rules,)+);
 
-            const COUNT: usize = {
-                let count = 0 $(+ $name::COUNT)+;
-                assert!(count <= MAX_POLICIES, "at most 8 policies can be joined");
-                count
-            };
+            const COUNT: usize = 0 $(+ $name::COUNT)+;
 
             #[inline]
             fn is_timed(&self, rules: &Self::Rules) -> bool {
@@ -261,7 +275,7 @@ macro_rules! join {
                 $(self.$index.is_slow(&rules.$index, elapsed))||+
             }
 
-            #[inline]
+            #[inline(always)]
             fn record(&self, rules: &Self::Rules, period: Period<'_>, failed: bool, call: &impl Call) -> Causes {
                 let causes = [$((self.$index.record(&rules.$index, period, failed, call), $name::COUNT)),+];
                 let mut joined = (Causes::NONE, 0);
@@ -309,6 +323,12 @@ macro_rules! join {
         }
 
         impl<$($name: Policy),+> Policy for ($($name,)+) {}
+
+        impl<$($name: engine::Allocate),+> engine::Allocate for ($($name,)+) {
+            fn allocate(rules: &Self::Rules) -> Self {
+                ($($name::allocate(&rules.$index),)+)
+            }
+        }
 
         #[cfg(not(failfast_loom))]
         impl<$($name: InlinePolicy),+> InlinePolicy for ($($name,)+) {

@@ -168,6 +168,16 @@ impl fmt::Display for Seconds {
     }
 }
 
+/// A number of things.
+struct Plural(u64, &'static str);
+
+impl fmt::Display for Plural {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = if self.0 == 1 { "" } else { "s" };
+        write!(f, "{} {}{plural}", self.0, self.1)
+    }
+}
+
 /// A rate or a percentage as its limit was given: in units of 0.000001 %.
 pub(crate) const HUNDRED_PERCENT: u32 = 100_000_000;
 
@@ -342,16 +352,18 @@ impl fmt::Display for Trip {
             });
         };
         if self.reason == Reason::ConsecutiveFailures {
-            let calls = if failed == 1 { "call" } else { "calls" };
-            return write!(f, "{failed} {calls} failed in a row (limit {})", self.limit);
+            return write!(f, "{} failed in a row (limit {})", Plural(failed, "call"), self.limit);
         }
         let (count, what) = match self.reason {
+            Reason::SlowCallRate if slow == Some(1) => (1, "was slow"),
             Reason::SlowCallRate => (slow.unwrap_or(0), "were slow"),
             _ => (failed, "failed"),
         };
         match span {
-            Span::Time(length) => write!(f, "{count} of {total} calls in the last {} {what}", Seconds(length))?,
-            _ => write!(f, "{count} of the last {total} calls {what}")?,
+            Span::Time(length) => {
+                write!(f, "{count} of {} in the last {} {what}", Plural(total, "call"), Seconds(length))?;
+            }
+            _ => write!(f, "{count} of the last {} {what}", Plural(total, "call"))?,
         }
         match self.reason {
             Reason::Failures => write!(f, " (limit {})", self.limit),
@@ -507,7 +519,7 @@ impl Snapshot {
         self.counts.iter()
     }
 
-    /// The probes, while half-open.
+    /// The probes, while half-open: none admitted yet before the first call after the wait.
     #[must_use]
     pub fn probes(&self) -> Option<ProbeCounts> {
         self.probes.map(ProbeCounts)
@@ -525,16 +537,17 @@ impl fmt::Display for Snapshot {
         } else if matches!(self.state, State::Closed | State::MetricsOnly) {
             let counts = self.window();
             match counts.span {
-                Span::Streak => write!(f, ": {} calls failed in a row", counts.failed)?,
-                Span::Calls(_) => write!(f, ": {} of the last {} calls failed", counts.failed, counts.total)?,
+                Span::Streak => write!(f, ": {} failed in a row", Plural(counts.failed, "call"))?,
+                Span::Calls(_) => write!(f, ": {} of the last {} failed", counts.failed, Plural(counts.total, "call"))?,
                 Span::Time(length) => {
-                    let Counts { failed, total, .. } = counts;
-                    write!(f, ": {failed} of {total} calls in the last {} failed", Seconds(length))?;
+                    let calls = Plural(counts.total, "call");
+                    write!(f, ": {} of {calls} in the last {} failed", counts.failed, Seconds(length))?;
                 }
             }
         }
         if let Some(Probes { admitted, succeeded, failed }) = self.probes {
-            write!(f, "; {admitted} probes admitted, {succeeded} succeeded, {failed} failed")?;
+            let admitted = Plural(u64::from(admitted), "probe");
+            write!(f, "; {admitted} admitted, {succeeded} succeeded, {failed} failed")?;
         }
         self.retry_after.map_or(Ok(()), |wait| write!(f, "; probes in {}", Seconds(wait)))
     }

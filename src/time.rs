@@ -52,9 +52,9 @@ impl Timestamp {
         self.0 / NANOS_PER_MILLI
     }
 
-    /// The first whole millisecond at or after this point.
-    pub(crate) const fn as_millis_ceil(self) -> u64 {
-        self.0.div_ceil(NANOS_PER_MILLI)
+    /// The first whole millisecond at or after the point `wait` nanoseconds later.
+    pub(crate) const fn millis_after(self, wait: u64) -> u64 {
+        (self.0 as u128 + wait as u128).div_ceil(NANOS_PER_MILLI as u128) as u64
     }
 }
 

@@ -670,11 +670,11 @@ mod numbers {
         );
         check_policy(
             TimeWindow::over(Duration::ZERO, 10).failures(1),
-            "window.length is 0ns: must be at least 100µs and divide evenly by window.buckets (10)",
+            "window.length is 0ns: must be from 100µs to 3650 days and divide evenly by window.buckets (10)",
         );
         check_policy(
             TimeWindow::over(SECOND, 3).failures(1),
-            "window.length is 1s: must be at least 100µs and divide evenly by window.buckets (3)",
+            "window.length is 1s: must be from 100µs to 3650 days and divide evenly by window.buckets (3)",
         );
         check_policy(
             CountWindow::over(5).min_calls(0).failures(1),
@@ -779,7 +779,7 @@ mod numbers {
         );
         check_policy(
             TimeWindow::over(Duration::MAX, 10).failures(1),
-            "window.length is 18446744073709551615.999999999s: must be at least 100µs and divide evenly by \
+            "window.length is 18446744073709551615.999999999s: must be from 100µs to 3650 days and divide evenly by \
              window.buckets (10)",
         );
     }
@@ -831,4 +831,43 @@ mod numbers {
             }
         }
     }
+}
+
+#[test]
+fn old_failures_do_not_come_back_with_the_first_call_after_65536_idle_laps() {
+    for (laps, more) in [(65_535, 0), (65_535, 900), (65_536, 0), (65_536, 100), (65_537, 0)] {
+        let clock = ManualClock::new();
+        let policy = TimeWindow::over(Duration::from_secs(1), 10).failures(41);
+        let breaker = CircuitBreaker::builder().policy(policy).clock(&clock).build().unwrap();
+        clock.advance(Duration::from_millis(500));
+        (0..40).for_each(|_| breaker.try_acquire().unwrap().failure());
+        clock.advance(Duration::from_secs(laps) + Duration::from_millis(more));
+        breaker.try_acquire().unwrap().failure();
+        assert_eq!(breaker.snapshot().window().failed(), 1, "{laps} laps and {more} ms");
+    }
+}
+
+#[test]
+fn a_bad_constant_names_its_stripes() {
+    let policy = LastTime::<10, 0>::new(Duration::from_secs(1)).failures(1);
+    let panic = std::panic::catch_unwind(|| CircuitBreaker::new(policy, Config::new())).err().unwrap();
+    assert_eq!(panic.downcast_ref::<&str>(), Some(&"window.stripes: must be from 1 to 1024"));
+}
+
+#[test]
+fn a_clock_at_its_end_does_not_hang_a_call() {
+    struct End;
+    impl Clock for End {
+        fn now(&self) -> Timestamp {
+            Timestamp::from_nanos(u64::MAX)
+        }
+    }
+    let breaker = CircuitBreaker::builder().failures(1).clock(End).build().unwrap();
+    breaker.try_acquire().unwrap().failure();
+    assert_eq!(breaker.state(), State::Open);
+    assert!(breaker.try_acquire().is_err());
+    breaker.half_open().unwrap();
+    breaker.try_acquire().unwrap().success();
+    breaker.try_acquire().unwrap().success();
+    assert_eq!(breaker.state(), State::Closed);
 }

@@ -367,7 +367,7 @@ fn any_end() -> impl Strategy<Value = End> {
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
-    let laps = prop_oneof![3 => 0..3_u32, 1 => 3..20_000_u32];
+    let laps = prop_oneof![3 => 0..3_u32, 1 => 3..20_000_u32, 1 => 65_534..65_539_u32];
     prop_oneof![
         60 => (0..12_u32, any_end()).prop_map(|(ticks, end)| Step::Call(ticks, end)),
         60 => any_end().prop_map(|end| Step::Call(0, end)),

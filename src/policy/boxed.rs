@@ -128,6 +128,16 @@ impl super::IntoPolicy for Vec<Rule> {
     type Policy = BoxPolicy;
 }
 
+impl<const N: usize> super::IntoPolicy for [Rule; N] {
+    type Policy = BoxPolicy;
+}
+
+impl<const N: usize> Sealed<BoxPolicy> for [Rule; N] {
+    fn into_policy(self) -> Result<((), BoxPolicy), ConfigError> {
+        Vec::from(self).into_policy()
+    }
+}
+
 impl Sealed<BoxPolicy> for Vec<Rule> {
     fn into_policy(self) -> Result<((), BoxPolicy), ConfigError> {
         if self.is_empty() || self.len() > MAX_POLICIES {

@@ -52,6 +52,11 @@ impl Consecutive {
         }
     }
 
+    #[inline(never)]
+    fn add_failure(&self, period: Period<'_>) -> u64 {
+        self.update(period, |streak| (streak + 1).min(STREAK.max()))
+    }
+
     #[cold]
     #[inline(never)]
     fn restart(&self, period: Period<'_>) {
@@ -95,11 +100,10 @@ impl Engine for Consecutive {
         false
     }
 
-    #[inline]
+    #[inline(always)]
     fn record(&self, limit: &u32, period: Period<'_>, failed: bool, _: &impl Call) -> Causes {
         if failed {
-            let streak = self.update(period, |streak| (streak + 1).min(STREAK.max()));
-            return Causes::CONSECUTIVE.when(streak >= u64::from(*limit));
+            return Causes::CONSECUTIVE.when(self.add_failure(period) >= u64::from(*limit));
         }
         // ORDERING: Relaxed, nothing follows from a streak of 0 or of another generation, and the CAS decides
         // otherwise.
@@ -150,12 +154,8 @@ impl super::InlinePolicy for Consecutive {
     const EMPTY: Self = Self::empty();
 }
 
-impl super::IntoPolicy for Spec<Consecutive> {
-    type Policy = Consecutive;
-}
-
-impl super::into::Sealed<Consecutive> for Spec<Consecutive> {
-    fn into_policy(self) -> Result<(u32, Consecutive), ConfigError> {
-        Ok((self.rules?, Consecutive::empty()))
+impl super::engine::Allocate for Consecutive {
+    fn allocate(_: &u32) -> Self {
+        Self::empty()
     }
 }

@@ -3,7 +3,6 @@ use core::time::Duration;
 use super::engine::{Call, Engine};
 use super::window::{Evidence, Tally, Window, WindowDraft, WindowRules};
 use super::{Causes, Period, Policy, Spec};
-use crate::error::ConfigError;
 use crate::raw::bits::{Field, GENERATION_BITS};
 use crate::raw::gate::Kind;
 use crate::snapshot::{Counts, CountsList};
@@ -429,6 +428,7 @@ impl<S: Calls> CountWindow<S> {
         }
     }
 
+    #[inline(never)]
     fn record_at(&self, rules: &WindowRules, period: Period<'_>, failed: bool, slow: bool) -> Causes {
         let backoff = crossbeam_utils::Backoff::new();
         loop {
@@ -469,7 +469,7 @@ impl<S: Calls> Engine for CountWindow<S> {
         rules.is_timed() && rules.is_slow(elapsed)
     }
 
-    #[inline]
+    #[inline(always)]
     fn record(&self, rules: &WindowRules, period: Period<'_>, failed: bool, call: &impl Call) -> Causes {
         let slow = rules.is_timed() && rules.is_slow(call.elapsed());
         let head = self.load();
@@ -525,13 +525,8 @@ where
     const EMPTY: Self = Self::with(<InlineCalls<N> as Inline>::EMPTY);
 }
 
-impl<S: Calls> super::IntoPolicy for Spec<CountWindow<S>> {
-    type Policy = CountWindow<S>;
-}
-
-impl<S: Calls> super::into::Sealed<CountWindow<S>> for Spec<CountWindow<S>> {
-    fn into_policy(self) -> Result<(WindowRules, CountWindow<S>), ConfigError> {
-        let rules = self.rules?;
-        Ok((rules, CountWindow::with(S::ring(rules.calls))))
+impl<S: Calls> super::engine::Allocate for CountWindow<S> {
+    fn allocate(rules: &WindowRules) -> Self {
+        Self::with(S::ring(rules.calls))
     }
 }

@@ -5,7 +5,6 @@ use crossbeam_utils::CachePadded;
 use super::engine::{Call, Engine};
 use super::window::{Evidence, Tally, Window, WindowDraft, WindowRules};
 use super::{Causes, Period, Policy, Spec};
-use crate::error::ConfigError;
 use crate::raw::bits::{Field, GENERATION_BITS};
 use crate::raw::gate::Kind;
 use crate::snapshot::{Counts, CountsList};
@@ -200,8 +199,8 @@ type DefaultStorage = HeapBuckets;
 type DefaultStorage = InlineBuckets<10, 1>;
 
 impl<const B: usize, const S: usize> LastTime<B, S> {
-    /// A window of `length` in `B` buckets, still without a threshold. `length` must be more than 0 and divide evenly
-    /// by `B`.
+    /// A window of `length` in `B` buckets, still without a threshold. `length` must be from 100 µs to 3650 days and
+    /// divide evenly by `B`.
     #[allow(clippy::new_ret_no_self, reason = "a policy is made from its checked numbers")]
     #[must_use]
     pub const fn new(length: Duration) -> Spec<Self> {
@@ -212,7 +211,7 @@ impl<const B: usize, const S: usize> LastTime<B, S> {
 #[cfg(feature = "alloc")]
 impl TimeWindow<HeapBuckets> {
     /// A window of `length` in `buckets` equal buckets (from 1 to 65535), still without a threshold. `length` must be
-    /// more than 0 and divide evenly by `buckets`. Counts are not striped; see [`Spec::stripes`].
+    /// from 100 µs to 3650 days and divide evenly by `buckets`. Counts are not striped; see [`Spec::stripes`].
     #[must_use]
     pub const fn over(length: Duration, buckets: u32) -> Spec<Self> {
         Spec::of_time(length, buckets, 1)
@@ -321,41 +320,36 @@ impl<S: Buckets> TimeWindow<S> {
         let mine = Position::of(bucket, rules);
         let mut latest = self.latest();
         loop {
-            let behind = bucket.saturating_sub(latest.bucket(rules));
-            if behind == 0 {
+            let entered = bucket.saturating_sub(latest.bucket(rules)).min(u64::from(rules.buckets));
+            if entered == 0 {
                 return mine;
             }
+            self.expect_nothing(latest, mine, entered as usize);
             // ORDERING: Release, for `latest`: a cell of this bucket is written by who has seen the ring there.
-            let moved = self.position.compare_exchange(latest.pack(), mine.pack(), Ordering::AcqRel, Ordering::Acquire);
-            match moved {
-                Ok(_) => {
-                    self.forget(mine, behind.min(u64::from(rules.buckets)) as usize);
-                    return mine;
-                }
+            match self.position.compare_exchange(latest.pack(), mine.pack(), Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return mine,
                 Err(current) => latest = Position::unpack(current),
             }
         }
     }
 
-    /// Retags the cells of the latest `entered` buckets, so that none, not even one that is never counted in, keeps a
-    /// tag for the 2^16 laps after which it would come round again.
-    fn forget(&self, latest: Position, entered: usize) {
+    /// Before the ring moves from `latest` to `next`, and so enters the last `entered` buckets: nothing has been counted
+    /// in them yet, so a cell that has the tag of one has it from 2^16 laps ago, and is retagged.
+    fn expect_nothing(&self, latest: Position, next: Position, entered: usize) {
         let rows = [self.cells.failed(), self.cells.slow()];
         let stripes = (0..self.cells.stripes()).map(|stripe| self.cells.succeeded(stripe));
         for row in rows.into_iter().chain(stripes) {
             for back in 0..entered {
-                let slot = if back <= latest.slot { latest.slot - back } else { latest.slot + row.len() - back };
-                let cell = &row[slot];
+                let slot = if back <= next.slot { next.slot - back } else { next.slot + row.len() - back };
+                let Some(position) = next.latest_in(slot) else { continue };
                 // ORDERING: Acquire, so that the position is read after it.
-                let old = cell.load(Ordering::Acquire);
-                let Some(position) = latest.latest_in(slot) else { continue };
-                if self.latest() != latest {
-                    return;
-                }
-                if LAP.get(old) != LAP.get(position.empty_cell(0)) {
-                    let new = position.empty_cell(TAG.get(old));
-                    // ORDERING: Relaxed, an empty cell says nothing; whoever loses has lost to a count of now.
-                    _ = cell.compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed);
+                let old = row[slot].load(Ordering::Acquire);
+                let tag = LAP.get(position.empty_cell(0));
+                if LAP.get(old) == tag && COUNT.get(old) != 0 && self.latest() == latest {
+                    let new = TAG.put(TAG.get(old)) | LAP.put(tag.wrapping_sub(1));
+                    // ORDERING: Release, so that it stands before the ring is moved. Whoever loses has lost to one
+                    // that did the same, or to a count after the ring was moved.
+                    _ = row[slot].compare_exchange(old, new, Ordering::Release, Ordering::Relaxed);
                 }
             }
         }
@@ -395,22 +389,24 @@ impl<S: Buckets> TimeWindow<S> {
         self.latest().bucket(rules) < left && period.is_current()
     }
 
-    fn sum(&self, row: &[AtomicU64], latest: Position, generation: u64) -> u64 {
+    /// Adds up the cells of the buckets in the window that ends with the bucket `newest`, as far as the ring has come.
+    fn sum(&self, rules: &WindowRules, row: &[AtomicU64], latest: Position, newest: u64, generation: u64) -> u64 {
         let count = |(slot, cell): (usize, &AtomicU64)| {
-            let empty = latest.latest_in(slot)?.empty_cell(generation);
+            let position = latest.latest_in(slot)?;
             // ORDERING: Acquire, pairs with `count`.
-            let count = cell.load(Ordering::Acquire).wrapping_sub(empty);
-            (count <= COUNT.max()).then_some(count)
+            let count = cell.load(Ordering::Acquire).wrapping_sub(position.empty_cell(generation));
+            let in_window = position.bucket(rules).saturating_add(u64::from(rules.buckets)) > newest;
+            (count <= COUNT.max() && in_window).then_some(count)
         };
         row.iter().enumerate().filter_map(count).sum()
     }
 
-    fn tally(&self, rules: &WindowRules, latest: Position, generation: u64) -> Tally {
+    fn tally(&self, rules: &WindowRules, latest: Position, newest: u64, generation: u64) -> Tally {
+        let sum = |row| self.sum(rules, row, latest, newest, generation);
         // Slow calls first, since a slow call is counted as success or failure before it is counted as slow.
-        let slow = if rules.is_timed() { self.sum(self.cells.slow(), latest, generation) } else { 0 };
-        let failed = self.sum(self.cells.failed(), latest, generation);
-        let stripes = 0..self.cells.stripes();
-        let succeeded: u64 = stripes.map(|stripe| self.sum(self.cells.succeeded(stripe), latest, generation)).sum();
+        let slow = if rules.is_timed() { sum(self.cells.slow()) } else { 0 };
+        let failed = sum(self.cells.failed());
+        let succeeded: u64 = (0..self.cells.stripes()).map(|stripe| sum(self.cells.succeeded(stripe))).sum();
         let total = failed + succeeded;
         Tally { total, failed, slow: slow.min(total) }
     }
@@ -451,7 +447,7 @@ impl<S: Buckets> TimeWindow<S> {
         if self.quiet.load(Ordering::Relaxed) == quiet {
             return Causes::NONE;
         }
-        let tally = self.tally(rules, latest, generation);
+        let tally = self.tally(rules, latest, bucket, generation);
         let causes = rules.causes(tally);
         if causes == Causes::NONE && rules.only_sinks(tally) {
             // ORDERING: Relaxed, as above. It names the trouble that it was found at, so one that comes late is void.
@@ -499,13 +495,8 @@ impl<S: Buckets> Engine for TimeWindow<S> {
 
     fn live(&self, rules: &WindowRules, generation: u64, now: Timestamp, list: &mut CountsList) {
         let latest = self.latest();
-        let bucket = now.as_nanos() / rules.bucket;
-        let tally = match bucket.saturating_sub(latest.bucket(rules)) {
-            0 => self.tally(rules, latest, generation),
-            // Read without moving the ring: cells that were left so long may have any tag.
-            idle if idle >= u64::from(rules.buckets) => Tally::default(),
-            _ => self.tally(rules, Position::of(bucket, rules), generation),
-        };
+        let newest = (now.as_nanos() / rules.bucket).max(latest.bucket(rules));
+        let tally = self.tally(rules, latest, newest, generation);
         list.push(rules.counts(tally));
     }
 
@@ -562,13 +553,8 @@ impl<const B: usize, const S: usize> super::InlinePolicy for LastTime<B, S> {
     });
 }
 
-impl<S: Buckets> super::IntoPolicy for Spec<TimeWindow<S>> {
-    type Policy = TimeWindow<S>;
-}
-
-impl<S: Buckets> super::into::Sealed<TimeWindow<S>> for Spec<TimeWindow<S>> {
-    fn into_policy(self) -> Result<(WindowRules, TimeWindow<S>), ConfigError> {
-        let rules = self.rules?;
-        Ok((rules, TimeWindow::with(S::cells(rules.buckets, rules.stripes))))
+impl<S: Buckets> super::engine::Allocate for TimeWindow<S> {
+    fn allocate(rules: &WindowRules) -> Self {
+        Self::with(S::cells(rules.buckets, rules.stripes))
     }
 }

@@ -20,6 +20,9 @@ const NONE: u32 = 0;
 /// The shortest time window, so that the number of its laps since the clock's origin fits its position.
 const SHORTEST: Duration = Duration::from_micros(100);
 
+/// The longest time window, ten years.
+const LONGEST: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
+
 /// A policy that counts over a window: a [`CountWindow`](crate::CountWindow) or a [`TimeWindow`](crate::TimeWindow).
 pub trait Window: Policy + Engine<Draft = WindowDraft, Rules = WindowRules> {}
 
@@ -163,9 +166,11 @@ impl WindowDraft {
                 if stripes == 0 || stripes > 1024 {
                     return Err(ConfigError::new("window.stripes", Count(stripes as u64), "must be from 1 to 1024"));
                 }
+                let nanos = length.as_nanos();
+                let in_range = nanos >= SHORTEST.as_nanos() && nanos <= LONGEST.as_nanos();
                 let nanos = saturating_nanos(length);
-                if nanos < saturating_nanos(SHORTEST) || nanos % buckets as u64 != 0 {
-                    let legal = "must be at least 100µs and divide evenly by window.buckets";
+                if !in_range || nanos % buckets as u64 != 0 {
+                    let legal = "must be from 100µs to 3650 days and divide evenly by window.buckets";
                     let error = ConfigError::new("window.length", Time(length), legal);
                     return Err(error.bound(Count(buckets as u64)));
                 }

@@ -137,7 +137,7 @@ impl Word {
     /// Whether the open wait or the half-open period that this word tells of is over. A wait of 5000 ms is over
     /// *at* 5000 ms.
     pub(crate) fn is_over(self, now: Timestamp) -> bool {
-        now >= self.time(now)
+        now.as_millis().wrapping_sub(MILLIS.get(self.0)) & MILLIS.max() <= MILLIS.max() / 2
     }
 }
 
@@ -174,7 +174,7 @@ pub(crate) enum Admission {
 }
 
 /// The probes of one half-open period.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Probes {
     pub(crate) admitted: u32,
     pub(crate) succeeded: u32,
