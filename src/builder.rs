@@ -1,6 +1,5 @@
 //! Putting a breaker together.
 
-use core::mem::ManuallyDrop;
 use core::time::Duration;
 
 use crate::breaker::CircuitBreaker;
@@ -73,7 +72,7 @@ impl<P: crate::policy::InlinePolicy, C, O> CircuitBreaker<P, C, O> {
     pub const fn new_with(policy: Spec<P>, config: Config, clock: C, observer: O) -> Self {
         const { assert!(P::COUNT <= MAX_POLICIES, "at most 8 policies can be joined") }
         // A const function may not drop them, which it would when it panics below.
-        let (clock, observer) = (ManuallyDrop::new(clock), ManuallyDrop::new(observer));
+        let (clock, observer) = (core::mem::ManuallyDrop::new(clock), core::mem::ManuallyDrop::new(observer));
         let rules = match policy.rules() {
             Ok(rules) => rules,
             Err(error) => error.fail(),
@@ -82,8 +81,8 @@ impl<P: crate::policy::InlinePolicy, C, O> CircuitBreaker<P, C, O> {
             Ok(plan) => plan,
             Err(error) => error.fail(),
         };
-        let clock = ManuallyDrop::into_inner(clock);
-        let observer = ManuallyDrop::into_inner(observer);
+        let clock = core::mem::ManuallyDrop::into_inner(clock);
+        let observer = core::mem::ManuallyDrop::into_inner(observer);
         Self::from_parts(P::EMPTY, rules, plan, clock, observer, Timestamp::ORIGIN)
     }
 }
