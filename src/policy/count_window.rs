@@ -292,6 +292,20 @@ impl Head {
     }
 }
 
+/// How many of a chunk's marks are set. A table, since not every processor that this is compiled for counts bits.
+fn ones(marks: u64) -> u64 {
+    const ONES: [u8; 1 << CHUNK] = {
+        let mut ones = [0; 1 << CHUNK];
+        let mut marks = 0;
+        while marks < ones.len() {
+            ones[marks] = (marks as u64).count_ones() as u8;
+            marks += 1;
+        }
+        ones
+    };
+    u64::from(ONES[(marks & FAILED.max()) as usize])
+}
+
 /// One bit for each outcome of a chunk, the first one lowest.
 #[derive(Clone, Copy)]
 struct Marks {
@@ -351,12 +365,10 @@ impl<S: Calls> CountWindow<S> {
     fn pushed_out(&self, rules: &WindowRules, head: Head) -> Marks {
         let (whole, rest) = (u64::from(rules.calls / CHUNK), rules.calls % CHUNK);
         // N calls before the chunk's first outcome lies one of `earlier`, N before its last one of `later`.
-        let finished = |behind| Marks::of(Self::read_under(self.slot(head.number().wrapping_sub(behind))));
-        let later = if whole == 0 { Marks::of(head.0) } else { finished(whole) }.map(|marks| marks << rest);
-        let earlier = match rest {
-            0 => Marks { failed: 0, slow: 0 },
-            _ => finished(whole + 1).map(|marks| marks >> (CHUNK - rest)),
-        };
+        let finished = |behind| Self::read_under(self.slot(head.number().wrapping_sub(behind)));
+        let later = Marks::of(if whole == 0 { head.0 } else { finished(whole) }).map(|marks| marks << rest);
+        let earlier = if rest == 0 { 0 } else { finished(whole + 1) };
+        let earlier = Marks::of(earlier).map(|marks| marks >> (CHUNK - rest));
         // While the window fills up nothing is pushed out: the places below the one that fills it are not real.
         let missing = if head.is_full() { 0 } else { u64::from(rules.calls).saturating_sub(head.chunk_start()) };
         let missing = missing.min(u64::from(CHUNK));
@@ -375,7 +387,7 @@ impl<S: Calls> CountWindow<S> {
                 _ => COUNT.get(Self::read_under(&self.base[head.number() as usize & 1][which])),
             };
             // Under a head that has moved on this may be nonsense, which is thrown away, but must not overflow.
-            (base + u64::from(marks.count_ones())).saturating_sub(u64::from(pushed_out.count_ones()))
+            (base + ones(marks)).saturating_sub(ones(pushed_out))
         };
         Tally {
             total: if self.is_full(rules, head) { u64::from(rules.calls) } else { head.recorded() },

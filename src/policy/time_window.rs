@@ -310,8 +310,9 @@ impl<S: Buckets> TimeWindow<S> {
     #[inline]
     fn enter(&self, rules: &WindowRules, now: u64) -> Position {
         let latest = self.latest();
-        let start = latest.bucket(rules).saturating_mul(rules.bucket);
-        if now >= start && now - start < rules.bucket { latest } else { self.advance(rules, now) }
+        // A time before the bucket wraps to far behind it.
+        let into = now.wrapping_sub(latest.bucket(rules).wrapping_mul(rules.bucket));
+        if into < rules.bucket { latest } else { self.advance(rules, now) }
     }
 
     #[cold]
@@ -355,38 +356,39 @@ impl<S: Buckets> TimeWindow<S> {
         }
     }
 
-    /// Counts one in the cell of bucket `mine`. False if it is not in the window any more, or the period is over.
+    /// Counts one in the cell of bucket `mine`, unless that is not in the window any more, or the period is over.
     #[inline]
-    fn count(&self, rules: &WindowRules, period: Period<'_>, mine: Position, row: &[AtomicU64]) -> bool {
+    fn count(&self, rules: &WindowRules, period: Period<'_>, mine: Position, row: &[AtomicU64]) {
         let cell = &row[mine.slot];
         let empty = mine.empty_cell(period.generation());
         // ORDERING: Acquire, so that gate and position, where they are asked, are read after it.
         let mut old = cell.load(Ordering::Acquire);
         loop {
-            let count = old.wrapping_sub(empty);
-            let new = if count < COUNT.max() {
+            let new = if old.wrapping_sub(empty) < COUNT.max() {
                 old + 1
-            } else if count == COUNT.max() {
-                return true;
-            } else if self.is_older(rules, period, mine) {
-                empty + 1
             } else {
-                return false;
+                match self.first_count(rules, period, mine, old) {
+                    Some(new) => new,
+                    None => return,
+                }
             };
             // ORDERING: Release, for `sum`; Acquire as above.
             match cell.compare_exchange_weak(old, new, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => return true,
+                Ok(_) => return,
                 Err(current) => old = current,
             }
         }
     }
 
-    /// Asked after a cell with another tag than that of `mine` was read: whether it is an older one, and not one of
-    /// a newer generation or a later lap.
+    /// What a cell becomes that is full, or has another tag than that of `mine`: replaced if it is older, and left alone
+    /// if it is of a newer generation or a later lap.
     #[cold]
-    fn is_older(&self, rules: &WindowRules, period: Period<'_>, mine: Position) -> bool {
+    #[inline(never)]
+    fn first_count(&self, rules: &WindowRules, period: Period<'_>, mine: Position, old: u64) -> Option<u64> {
+        let empty = mine.empty_cell(period.generation());
         let left = mine.bucket(rules).saturating_add(u64::from(rules.buckets));
-        self.latest().bucket(rules) < left && period.is_current()
+        let older = old.wrapping_sub(empty) > COUNT.max() && self.latest().bucket(rules) < left && period.is_current();
+        older.then_some(empty + 1)
     }
 
     /// Adds up the cells of the buckets in the window that ends with the bucket `newest`, as far as the ring has come.
@@ -432,8 +434,21 @@ impl<S: Buckets> TimeWindow<S> {
         }
     }
 
+    #[inline(never)]
+    fn record_trouble(&self, rules: &WindowRules, period: Period<'_>, failed: bool, slow: bool, now: u64) -> Causes {
+        let mine = self.enter(rules, now);
+        let row = if failed { self.cells.failed() } else { self.cells.succeeded(stripe(self.cells.stripes())) };
+        self.count(rules, period, mine, row);
+        if slow {
+            self.count(rules, period, mine, self.cells.slow());
+        }
+        self.note_trouble(rules, period);
+        self.verdict(rules, period.generation(), self.latest())
+    }
+
     /// Which causes hold, after an outcome in the bucket `latest`. Successes are asked for only while they can bring
     /// one about: while there is trouble in the window, and a bucket has left or `min_calls` is still to be reached.
+    #[inline(never)]
     fn verdict(&self, rules: &WindowRules, generation: u64, latest: Position) -> Causes {
         // ORDERING: Acquire, pairs with `note_trouble`.
         let trouble = self.trouble.load(Ordering::Acquire);
@@ -472,21 +487,20 @@ impl<S: Buckets> Engine for TimeWindow<S> {
         rules.is_timed() && rules.is_slow(elapsed)
     }
 
-    #[inline]
+    #[inline(always)]
     fn record(&self, rules: &WindowRules, period: Period<'_>, failed: bool, call: &impl Call) -> Causes {
         let slow = rules.is_timed() && rules.is_slow(call.elapsed());
-        let mine = self.enter(rules, call.now().as_nanos());
-        let row = if failed { self.cells.failed() } else { self.cells.succeeded(stripe(self.cells.stripes())) };
-        if !self.count(rules, period, mine, row) {
+        let now = call.now().as_nanos();
+        if failed || slow {
+            return self.record_trouble(rules, period, failed, slow, now);
+        }
+        let mine = self.enter(rules, now);
+        self.count(rules, period, mine, self.cells.succeeded(stripe(self.cells.stripes())));
+        // ORDERING: Acquire, pairs with `note_trouble`.
+        if TROUBLE_TAG.get(self.trouble.load(Ordering::Acquire)) != period.generation() {
             return Causes::NONE;
         }
-        if slow {
-            self.count(rules, period, mine, self.cells.slow());
-        }
-        if failed || slow {
-            self.note_trouble(rules, period);
-        }
-        self.verdict(rules, period.generation(), self.latest())
+        self.verdict(rules, period.generation(), mine)
     }
 
     fn begin(&self, period: Period<'_>) {

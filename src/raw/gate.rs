@@ -348,6 +348,10 @@ impl Gate {
 
     /// The outage that the open or half-open gate `word` is in; none if the gate has moved on.
     pub(crate) fn outage(&self, word: Word) -> Option<Outage> {
+        if !word.kind().is_reopened() && word.kind().is_open() {
+            // It began with this very word.
+            return Some(outage_of(word, 0));
+        }
         // ORDERING: Acquire, so that the gate is read after it.
         let raw = self.outage.load(Ordering::Acquire);
         (self.load() == word).then(|| outage_of(word, raw))
@@ -386,15 +390,13 @@ impl Gate {
 ///
 /// It is a function of the two alone: proposals that race to write the outage word for one generation agree.
 fn outage_of(gate: Word, raw: u64) -> Outage {
-    let kind = gate.kind();
     let known = Outage::of(raw);
     // A tag ahead of the gate is a proposal that has counted already.
-    let proposed = OUTAGE_TAG.get(raw) == generation_after(gate.generation(), 1);
-    if kind == Kind::HalfOpen || (proposed && kind.is_reopened()) {
-        known
-    } else if kind.is_reopened() {
-        known.reopened_as(kind)
-    } else {
-        Outage { start: gate.generation(), kind, reopened: 0 }
+    let counted = OUTAGE_TAG.get(raw) == generation_after(gate.generation(), 1);
+    match gate.kind() {
+        Kind::HalfOpen => known,
+        kind if kind.is_reopened() && counted => known,
+        kind if kind.is_reopened() => known.reopened_as(kind),
+        kind => Outage { start: gate.generation(), kind, reopened: 0 },
     }
 }
