@@ -18,7 +18,7 @@ use crate::policy::{Causes, Consecutive, Period, Policy};
 use crate::raw::bits::{Field, GENERATION_BITS, generation_after};
 use crate::raw::gate::{Admission, Gate, Kind, ProbeOutcome, Verdict, Word};
 use crate::raw::published::Published;
-use crate::snapshot::{Counts, CountsList, Generation, Reason, Snapshot, State, Trip};
+use crate::snapshot::{CountsList, Generation, State, Trip};
 use crate::sync::{AtomicU64, Ordering, const_fn};
 use crate::time::{Timestamp, saturating_nanos};
 
@@ -52,17 +52,17 @@ const HELD_TAG: Field = HELD.then(GENERATION_BITS);
 /// ```
 pub struct CircuitBreaker<P: Policy = Consecutive, C = DefaultClock, O = ()> {
     pub(crate) gate: Gate,
-    policy: P,
-    rules: P::Rules,
+    pub(crate) policy: P,
+    pub(crate) rules: P::Rules,
     pub(crate) plan: Plan,
     clock: C,
     observer: O,
     /// The latest time seen, for clocks that may step back.
     latest: AtomicU64,
     /// When the open state began, in milliseconds.
-    opened: Published,
+    pub(crate) opened: Published,
     /// Whose cause began the outage: the policy's index and 1, or 0 if no policy's.
-    culprit: Published,
+    pub(crate) culprit: Published,
     /// Metrics-only: which causes held after the last outcome.
     held: AtomicU64,
     observer_panics: AtomicU64,
@@ -116,7 +116,7 @@ impl<P: Policy, C, O> CircuitBreaker<P, C, O> {
     }
 }
 
-/// Asking, and what is seen from outside.
+/// Asking.
 impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
     /// Asks for a permit to make one call. Settle it with its outcome; dropped unsettled it is a cancelled call.
     ///
@@ -156,100 +156,6 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
     pub fn try_acquire_owned(self: &alloc::sync::Arc<Self>) -> Result<Permit<alloc::sync::Arc<Self>>, Rejected> {
         self.ask().map(|pass| Permit::new(self.clone(), pass))
     }
-
-    /// The effective state: an open breaker whose wait is over reads [`State::HalfOpen`], and a half-open one whose
-    /// `max_wait` is over what that makes of it. Reading changes nothing.
-    ///
-    /// ```
-    /// # let breaker = failfast::CircuitBreaker::builder().build()?;
-    /// assert_eq!(breaker.state(), failfast::State::Closed);
-    /// # Ok::<(), failfast::ConfigError>(())
-    /// ```
-    pub fn state(&self) -> State {
-        self.look(|word, now| self.effective(word, now).0)
-    }
-
-    /// The state, its counts, and what led to it. See [`Snapshot`].
-    pub fn snapshot(&self) -> Snapshot {
-        self.look(|word, now| self.snapshot_of(word, now))
-    }
-
-    /// What was read belongs together if the gate still holds the word afterwards.
-    fn look<T>(&self, see: impl Fn(Word, Timestamp) -> T) -> T {
-        loop {
-            let word = self.gate.load();
-            let seen = see(word, self.now());
-            if self.gate.load() == word {
-                return seen;
-            }
-        }
-    }
-
-    fn snapshot_of(&self, word: Word, now: Timestamp) -> Snapshot {
-        let (state, decided) = self.effective(word, now);
-        let over = decided.is_over(now);
-        let mut counts = CountsList::default();
-        let mut trip = None;
-        let mut since = Some(decided.time(now));
-        match state {
-            State::Closed | State::MetricsOnly => self.policy.live(&self.rules, word.generation(), now, &mut counts),
-            State::ForcedOpen | State::Disabled => {}
-            State::Open | State::HalfOpen => {
-                counts = self.evidence(word);
-                trip = self.trip_of(word);
-                if let (Some(trip), Some(reason)) = (&mut trip, Reason::of(decided.kind())) {
-                    trip.reason = reason;
-                }
-                since = match decided.kind() {
-                    Kind::HalfOpen => Some(decided.time(now).earlier_by(self.plan.max_wait())),
-                    _ if over => Some(decided.time(now)),
-                    _ if decided != word => Some(word.time(now)),
-                    _ => self.opened.read(word.generation()).map(Timestamp::from_millis),
-                };
-            }
-        }
-        Snapshot {
-            state,
-            generation: Generation(word.generation()),
-            now,
-            since,
-            retry_after: (state == State::Open).then(|| decided.time(now) - now),
-            trip,
-            counts,
-            probes: (state == State::HalfOpen).then(|| {
-                let begun = decided.kind() == Kind::HalfOpen && !over;
-                self.gate.probes(word).filter(|_| begun).unwrap_or_default()
-            }),
-        }
-    }
-
-    /// The windows as they were when the outage of the open or half-open gate `word` began: all of them, or none while
-    /// they are not yet published. The culprit is published last.
-    fn evidence(&self, word: Word) -> CountsList {
-        let mut counts = CountsList::default();
-        if let Some(outage) = self.gate.outage(word) {
-            if self.culprit.read(outage.start).is_some() {
-                let published = |index| self.policy.published(&self.rules, outage.start, index);
-                (0..P::COUNT).filter_map(published).for_each(|policy| counts.push(policy));
-            }
-        }
-        counts
-    }
-
-    /// Why the open or half-open gate `word` opened. No window is walked for it: it is made of published words. None
-    /// if the gate was half-open and has moved on.
-    fn trip_of(&self, word: Word) -> Option<Trip> {
-        let outage = self.gate.outage(word);
-        let kind = if word.kind() == Kind::HalfOpen { outage?.kind } else { word.kind() };
-        let culprit = outage.and_then(|outage| Some((outage.start, self.culprit.read(outage.start)?)));
-        let index = culprit.map_or(0, |(_, culprit)| culprit.saturating_sub(1)) as usize;
-        let counts = culprit.and_then(|(start, _)| self.policy.published(&self.rules, start, index));
-        self.trip(kind, index, counts)
-    }
-
-    fn trip(&self, kind: Kind, index: usize, counts: Option<Counts>) -> Option<Trip> {
-        Some(Trip { reason: Reason::of(kind)?, counts, limit: self.policy.limit(&self.rules, index, kind) })
-    }
 }
 
 /// Time.
@@ -287,7 +193,7 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
     }
 
     /// The state that `word` stands for at `now`, and the word that time has made of it.
-    fn effective(&self, word: Word, now: Timestamp) -> (State, Word) {
+    pub(crate) fn effective(&self, word: Word, now: Timestamp) -> (State, Word) {
         let decided = self.decided(word, now);
         let waited = decided.kind().is_open() && decided.is_over(now);
         (if waited { State::HalfOpen } else { State::of(decided.kind()) }, decided)

@@ -2,6 +2,8 @@
 #![no_std]
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
+// The documentation is written with all features; without them some of what it links to is not there.
+#![cfg_attr(not(feature = "alloc"), allow(rustdoc::broken_intra_doc_links))]
 
 #[cfg(feature = "alloc")]
 extern crate alloc;
@@ -25,6 +27,7 @@ mod raw;
 mod snapshot;
 mod sync;
 mod time;
+mod view;
 
 pub use breaker::CircuitBreaker;
 pub use builder::Builder;
