@@ -10,8 +10,8 @@ use crate::time::{Timestamp, saturating_nanos};
 /// Multipliers and jitter are kept as integers of this resolution.
 const ONE: u32 = 1_000_000;
 
-/// Waits can be as long as this: ten years, well below what the gate can tell.
-const LONGEST: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
+/// Waits and windows can be as long as this: ten years, well below what the gate can tell.
+pub(crate) const LONGEST: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
 
 /// What happens when a half-open period has had no verdict for `max_wait`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

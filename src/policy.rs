@@ -24,10 +24,10 @@ pub use time_window::HeapBuckets;
 pub use time_window::{Buckets, LastTime, TimeWindow};
 pub use window::Window;
 
-use crate::error::ConfigError;
-use crate::raw::gate::{Gate, Kind, Word};
 use core::time::Duration;
 
+use crate::error::ConfigError;
+use crate::raw::gate::{Gate, Kind, Word};
 use crate::snapshot::{Counts, CountsList};
 use crate::time::Timestamp;
 

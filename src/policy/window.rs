@@ -4,6 +4,7 @@ use core::time::Duration;
 
 use super::engine::Engine;
 use super::{Causes, Policy, Spec};
+use crate::config::LONGEST;
 use crate::error::{ConfigError, Value};
 use crate::raw::gate::Kind;
 use crate::raw::published::Published;
@@ -19,9 +20,6 @@ const NONE: u32 = 0;
 
 /// The shortest time window, so that the number of its laps since the clock's origin fits its position.
 const SHORTEST: Duration = Duration::from_micros(100);
-
-/// The longest time window, ten years.
-const LONGEST: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
 
 /// A policy that counts over a window: a [`CountWindow`](crate::CountWindow) or a [`TimeWindow`](crate::TimeWindow).
 pub trait Window: Policy + Engine<Draft = WindowDraft, Rules = WindowRules> {}
