@@ -168,7 +168,7 @@ fn two_successes_close_once() {
 #[test]
 fn cancelled_against_admission() {
     explore("a cancelled probe against admission", Orders::All, &[Fault::SplitCas, Fault::BlindCas], || {
-        let Setup { breaker, time, log } = setup(1, 1, OnMaxWait::Renew);
+        let Setup { breaker, time, log } = setup(2, 2, OnMaxWait::Renew);
         breaker.open();
         time.set(100);
         let probe = breaker.try_acquire_owned().unwrap();
