@@ -67,7 +67,6 @@ impl Consecutive {
     fn update(&self, period: Period<'_>, next: impl Fn(u64) -> u64) -> u64 {
         // ORDERING: Acquire, so that the gate, where it is asked, is read after it.
         let mut word = self.streak.load(Ordering::Acquire);
-        let backoff = crossbeam_utils::Backoff::new();
         loop {
             let ours = TAG.get(word) == period.generation();
             if !ours && !period.is_current() {
@@ -80,7 +79,6 @@ impl Consecutive {
                 Ok(_) => return streak,
                 Err(current) => word = current,
             }
-            backoff.spin();
         }
     }
 }

@@ -442,7 +442,6 @@ impl<S: Calls> CountWindow<S> {
 
     #[inline(never)]
     fn record_at(&self, rules: &WindowRules, period: Period<'_>, failed: bool, slow: bool) -> Causes {
-        let backoff = crossbeam_utils::Backoff::new();
         loop {
             let old = self.load();
             let head = if old.generation() == period.generation() {
@@ -461,7 +460,6 @@ impl<S: Calls> CountWindow<S> {
                     return rules.causes(tally);
                 }
             }
-            backoff.spin();
         }
     }
 }
