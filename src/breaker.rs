@@ -372,28 +372,30 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
         let period = Period { gate: &self.gate, word: pass.word };
         let causes = self.policy.record(&self.rules, period, failed, &call);
         if causes != Causes::NONE || !pass.word.is_closed() {
-            self.evaluate(period, causes, &call);
+            // By value: a reference to it would keep it in memory on the path of every call.
+            self.evaluate(pass.word, causes, call.now.get());
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn evaluate(&self, period: Period<'_>, causes: Causes, call: &Moment<'_, P, C, O>) {
-        if !period.word.is_closed() {
-            self.shadow(period, causes, call);
+    fn evaluate(&self, word: Word, causes: Causes, now: Option<Timestamp>) {
+        let now = now.unwrap_or_else(|| self.now());
+        if !word.is_closed() {
+            self.shadow(word, causes, now);
         } else if let Some((index, kind)) = causes.first() {
-            self.open_anew(period.word, kind, Some(index), call.now(), None);
+            self.open_anew(word, kind, Some(index), now, None);
         }
     }
 
     /// Metrics-only: tells of each cause that has begun to hold with this outcome.
-    fn shadow(&self, period: Period<'_>, causes: Causes, call: &Moment<'_, P, C, O>) {
-        let generation = period.word.generation();
+    fn shadow(&self, word: Word, causes: Causes, now: Timestamp) {
+        let generation = word.generation();
         // ORDERING: Acquire, so that the gate, where it is asked, is read after it.
         let mut old = self.held.load(Ordering::Acquire);
         let begun = loop {
             let ours = HELD_TAG.get(old) == generation;
-            if !ours && self.gate.load() != period.word {
+            if !ours && self.gate.load() != word {
                 return;
             }
             let held = if ours { HELD.get(old) as u32 } else { 0 };
@@ -406,7 +408,7 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
         };
         for cause in (0..u32::BITS).map(|bit| Causes(begun & 1 << bit)) {
             if let Some((index, kind)) = cause.first() {
-                self.would_trip(generation, kind, Some(index), call.now());
+                self.would_trip(generation, kind, Some(index), now);
             }
         }
     }
