@@ -14,6 +14,19 @@ const ONE: u32 = 1_000_000;
 pub(crate) const LONGEST: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
 
 /// What happens when a half-open period has had no verdict for `max_wait`.
+///
+/// ```
+/// use failfast::{CircuitBreaker, ManualClock, OnMaxWait, State};
+/// use std::time::Duration;
+///
+/// let clock = ManualClock::new();
+/// let breaker = CircuitBreaker::builder().clock(&clock).on_max_wait(OnMaxWait::Close).build()?;
+/// breaker.open();
+/// breaker.half_open()?;
+/// clock.advance(Duration::from_secs(60));
+/// assert_eq!(breaker.state(), State::Closed);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnMaxWait {

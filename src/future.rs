@@ -11,6 +11,19 @@ use crate::outcome::{Outcome, Settled};
 use crate::permit::{Breaker, Permit};
 
 /// A classifier without captured variables, such as the default one, [`Outcome::of`].
+///
+/// ```
+/// use failfast::{Classifier, Outcome};
+///
+/// const NOT_FOUND_IS_FINE: Classifier<String, u16> = |result| match result {
+///     Err(404) => Outcome::Ignored,
+///     other => Outcome::of(other),
+/// };
+/// let breaker = failfast::CircuitBreaker::builder().failures(1).build()?;
+/// assert!(breaker.call_with(NOT_FOUND_IS_FINE, || Err(404)).is_err());
+/// assert!(breaker.try_acquire().is_ok());
+/// # Ok::<(), failfast::ConfigError>(())
+/// ```
 pub type Classifier<T, E> = fn(&Result<T, E>) -> Outcome;
 
 pin_project! {
@@ -132,6 +145,16 @@ where
 pin_project! {
     /// A call in progress, or its fallback: what
     /// [`call_async_or_else`](crate::CircuitBreaker::call_async_or_else) gives.
+    ///
+    /// ```
+    /// use failfast::{CircuitBreaker, Rejected};
+    /// use std::future::ready;
+    ///
+    /// let breaker = CircuitBreaker::builder().build()?;
+    /// let price = breaker.call_async_or_else(|| ready("42".parse()), |_: Rejected| ready(Ok(41)));
+    /// assert_eq!(pollster::block_on(price), Ok::<u32, std::num::ParseIntError>(42));
+    /// # Ok::<(), failfast::ConfigError>(())
+    /// ```
     #[must_use = "futures do nothing unless polled"]
     pub struct OrElseFuture<Call, G, Fallback> {
         #[pin]

@@ -34,7 +34,20 @@ impl Outcome {
     }
 }
 
-/// How a permit ended: with an outcome, or dropped without one.
+/// How a permit ended: with an outcome, or dropped without one. An [`Observer`](crate::Observer) is told.
+///
+/// ```
+/// use failfast::{Outcome, Settled, SettledCall};
+///
+/// fn label(call: &SettledCall) -> &'static str {
+///     match call.settled() {
+///         Settled::With(Outcome::Success) => "success",
+///         Settled::With(Outcome::Ignored) => "ignored",
+///         Settled::With(_) => "failure",
+///         _ => "cancelled",
+///     }
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Settled {

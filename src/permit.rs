@@ -17,7 +17,24 @@ pub struct Pass {
     pub(crate) started: Timestamp,
 }
 
-/// What a permit or a future needs of the breaker that it holds.
+/// What a permit or a future needs of the breaker that it holds. Every [`CircuitBreaker`](crate::CircuitBreaker) is one.
+///
+/// ```
+/// use failfast::{Breaker, CircuitBreaker, Permit};
+/// use std::ops::Deref;
+///
+/// /// Takes permits of any breaker, however they hold it.
+/// fn give_up<H>(permit: Permit<H>)
+/// where
+///     H: Deref,
+///     H::Target: Breaker,
+/// {
+///     permit.ignore();
+/// }
+/// let breaker = CircuitBreaker::builder().build()?;
+/// give_up(breaker.try_acquire()?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait Breaker {
     /// The answer of a closed breaker.
     #[doc(hidden)]

@@ -38,6 +38,17 @@ use crate::time::Timestamp;
 /// be joined.
 ///
 /// The trait is sealed: what a policy needs from the breaker may change.
+///
+/// ```
+/// use failfast::{CircuitBreaker, Consecutive, Policy};
+///
+/// /// Whatever its breaker trips on.
+/// struct Server<P: Policy = Consecutive> {
+///     breaker: CircuitBreaker<P>,
+/// }
+/// let server = Server { breaker: CircuitBreaker::builder().build()? };
+/// # Ok::<(), failfast::ConfigError>(())
+/// ```
 pub trait Policy: engine::Engine {}
 
 /// A policy whose storage is inline, and can be made at compile time.
@@ -120,6 +131,17 @@ impl<P: Policy> Spec<P> {
 }
 
 /// What a breaker can be built from: a [`Spec`], a tuple of them, or a list of [`Rule`]s.
+///
+/// ```
+/// use failfast::{CircuitBreaker, ConfigError, Consecutive, CountWindow, IntoPolicy};
+///
+/// fn guard<T: IntoPolicy>(policy: T) -> Result<CircuitBreaker<T::Policy>, ConfigError> {
+///     CircuitBreaker::builder().policy(policy).build()
+/// }
+/// guard(Consecutive::new(5))?;
+/// guard((Consecutive::new(5), CountWindow::standard()))?;
+/// # Ok::<(), ConfigError>(())
+/// ```
 pub trait IntoPolicy: into::Sealed<Self::Policy> {
     /// The policy that it makes.
     type Policy: Policy;

@@ -182,6 +182,15 @@ impl fmt::Display for Plural {
 pub(crate) const HUNDRED_PERCENT: u32 = 100_000_000;
 
 /// What a policy counts over.
+///
+/// ```
+/// use failfast::{CircuitBreaker, Span, TimeWindow};
+/// use std::time::Duration;
+///
+/// let breaker = CircuitBreaker::builder().policy(TimeWindow::standard()).build()?;
+/// assert_eq!(breaker.snapshot().window().span(), Span::Time(Duration::from_secs(10)));
+/// # Ok::<(), failfast::ConfigError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Span {

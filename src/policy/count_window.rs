@@ -100,6 +100,14 @@ pub struct CountWindow<S: Calls = DefaultStorage> {
 pub type LastCalls<const N: usize> = CountWindow<InlineCalls<N>>;
 
 /// Where a [`CountWindow`] keeps its outcomes: inline, or on the heap.
+///
+/// ```
+/// use failfast::{Calls, CircuitBreaker, CountWindow};
+///
+/// struct Server<S: Calls> {
+///     breaker: CircuitBreaker<CountWindow<S>>,
+/// }
+/// ```
 pub trait Calls: Send + Sync + 'static {
     #[doc(hidden)]
     type Ring: AsRef<[AtomicU64]> + Send + Sync;
@@ -145,6 +153,14 @@ where
 pub struct InlineCalls<const N: usize>;
 
 /// Storage on the heap, sized at run time.
+///
+/// ```
+/// use failfast::{CircuitBreaker, CountWindow, HeapCalls};
+///
+/// let breaker: CircuitBreaker<CountWindow<HeapCalls>> =
+///     CircuitBreaker::builder().policy(CountWindow::over(137).failures(10)).build()?;
+/// # Ok::<(), failfast::ConfigError>(())
+/// ```
 #[cfg(feature = "alloc")]
 #[derive(Debug)]
 pub struct HeapCalls;

@@ -88,6 +88,14 @@ pub struct TimeWindow<S: Buckets = DefaultStorage> {
 pub type LastTime<const B: usize, const S: usize = 1> = TimeWindow<InlineBuckets<B, S>>;
 
 /// Where a [`TimeWindow`] keeps its counts: inline, or on the heap.
+///
+/// ```
+/// use failfast::{Buckets, CircuitBreaker, TimeWindow};
+///
+/// struct Server<S: Buckets> {
+///     breaker: CircuitBreaker<TimeWindow<S>>,
+/// }
+/// ```
 pub trait Buckets: Send + Sync + 'static {
     #[doc(hidden)]
     type Cells: Cells;
@@ -149,6 +157,15 @@ impl<const B: usize, const S: usize> Cells for InlineCells<B, S> {
 }
 
 /// Storage on the heap, sized at run time.
+///
+/// ```
+/// use failfast::{CircuitBreaker, HeapBuckets, TimeWindow};
+/// use std::time::Duration;
+///
+/// let breaker: CircuitBreaker<TimeWindow<HeapBuckets>> =
+///     CircuitBreaker::builder().policy(TimeWindow::over(Duration::from_secs(60), 6).failures(10)).build()?;
+/// # Ok::<(), failfast::ConfigError>(())
+/// ```
 #[cfg(feature = "alloc")]
 #[derive(Debug)]
 pub struct HeapBuckets;

@@ -22,6 +22,17 @@ const NONE: u32 = 0;
 const SHORTEST: Duration = Duration::from_micros(100);
 
 /// A policy that counts over a window: a [`CountWindow`](crate::CountWindow) or a [`TimeWindow`](crate::TimeWindow).
+///
+/// ```
+/// use failfast::{LastCalls, Spec, TimeWindow, Window};
+///
+/// /// The team's thresholds, for any window.
+/// fn ours<P: Window>(spec: Spec<P>) -> Spec<P> {
+///     spec.min_calls(20).failure_rate(50.0)
+/// }
+/// ours(LastCalls::<100>::new());
+/// ours(TimeWindow::standard());
+/// ```
 pub trait Window: Policy + Engine<Draft = WindowDraft, Rules = WindowRules> {}
 
 /// What the thresholds were set to.
