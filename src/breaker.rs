@@ -207,13 +207,17 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
     }
 
     fn open_word(&self, from: Word, kind: Kind, at: Timestamp, wait: Option<Duration>, reopened: u64) -> Word {
-        let configured = || self.plan.wait(reopened, generation_after(from.generation(), 1));
-        let wait = wait.map_or_else(configured, |wait| self.plan.capped(wait));
-        from.next(kind, at.millis_after(saturating_nanos(wait)))
+        from.next(kind, self.deadline(at, wait, reopened, generation_after(from.generation(), 1)))
+    }
+
+    /// The millisecond at which an opening in `generation` at `at` is over, for `wait` or the configured wait.
+    pub(crate) fn deadline(&self, at: Timestamp, wait: Option<Duration>, reopened: u64, generation: u64) -> u64 {
+        let wait = wait.map_or_else(|| self.plan.wait(reopened, generation), |wait| self.plan.capped(wait));
+        at.millis_after(saturating_nanos(wait))
     }
 }
 
-/// Asking a gate that is not closed, and moving it.
+/// Admitting, rejecting, and moving the gate.
 impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
     #[inline]
     fn pass(&self, word: Word) -> Pass {
@@ -227,49 +231,6 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
         self.now()
     }
 
-    /// Answers a call at a gate that is not closed, once it has been moved as far as it goes.
-    // | gate                  | time            | answer     | gate afterwards                                |
-    // |-----------------------|-----------------|------------|------------------------------------------------|
-    // | closed, metrics-only, | any             | admitted   | the same                                       |
-    // | disabled              |                 |            |                                                |
-    // | forced open           | any             | rejected   | the same                                       |
-    // | open                  | before its end  | rejected   | the same                                       |
-    // | open                  | from its end on | asks again | half-open                                      |
-    // | half-open, a place    | before its end  | admitted   | the same, one place less                       |
-    // | half-open, no place   | before its end  | rejected   | the same                                       |
-    // | half-open, decided    | any             | asks again | closed or open, as the probes decided          |
-    // | half-open             | from its end on | asks again | half-open anew, open or closed (`on_max_wait`) |
-    fn answer(&self) -> Result<Pass, Rejected> {
-        loop {
-            let word = self.gate.load();
-            let kind = word.kind();
-            if matches!(kind, Kind::Closed | Kind::MetricsOnly | Kind::Disabled) {
-                return Ok(self.pass(word));
-            }
-            if kind == Kind::ForcedOpen {
-                return Err(self.reject(State::ForcedOpen, None, None));
-            }
-            let now = self.now();
-            let over = word.is_over(now);
-            match kind {
-                Kind::HalfOpen if over => _ = self.end_half_open(word, now),
-                Kind::HalfOpen => match self.gate.admit(word, self.plan.quota) {
-                    Admission::Admitted => return Ok(self.pass(word)),
-                    Admission::Full => {
-                        if let Some(trip) = self.trip_of(word) {
-                            return Err(self.reject(State::HalfOpen, None, Some(trip)));
-                        }
-                    }
-                    Admission::Decided(verdict) => _ = self.conclude(word, verdict, now),
-                    // Somebody with a later time has sealed it: it is over.
-                    Admission::Over => _ = self.end_half_open(word, now.max(word.time(now))),
-                },
-                _ if over => _ = self.begin_half_open(word, now),
-                _ => return Err(self.reject(State::Open, Some(word.time(now) - now), self.trip_of(word))),
-            }
-        }
-    }
-
     fn reject(&self, state: State, retry_after: Option<Duration>, trip: Option<Trip>) -> Rejected {
         let rejected = Rejected { state, retry_after, trip };
         self.tell(|observer| observer.on_rejected(&rejected));
@@ -281,7 +242,7 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
     pub(crate) fn begin_half_open(&self, word: Word, now: Timestamp) -> bool {
         let end = now.millis_after(saturating_nanos(self.plan.max_wait()));
         let moved = self.gate.half_open(word, end);
-        moved.map(|to| self.moved(word, to, now, None)).is_ok()
+        moved.map(|to| self.moved(word, to, now, None)).is_some()
     }
 
     /// Ends a half-open period that is over, unless its probes have decided in time.
@@ -320,11 +281,18 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
         let mut evidence = CountsList::default();
         self.policy.live(&self.rules, word.generation(), now, &mut evidence);
         let moved = self.gate.exchange(word, to);
-        moved.map(|()| self.moved(word, to, now, Some((evidence, culprit)))).is_ok()
+        if moved {
+            self.moved(word, to, now, Some((evidence, culprit)));
+        }
+        moved
     }
 
     pub(crate) fn exchange(&self, from: Word, to: Word, at: Timestamp) -> bool {
-        self.gate.exchange(from, to).map(|()| self.moved(from, to, at, None)).is_ok()
+        let moved = self.gate.exchange(from, to);
+        if moved {
+            self.moved(from, to, at, None);
+        }
+        moved
     }
 
     /// What the winner of a move does after it: publishes what belongs to it, and tells of it.
@@ -365,10 +333,10 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
 
 /// Settling.
 impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
-    /// Records an outcome of a closed or metrics-only breaker.
+    /// Records an outcome of a closed or metrics-only breaker, at `now` if that has been read already.
     #[inline(always)]
-    fn record(&self, pass: Pass, failed: bool) {
-        let call = Moment { breaker: self, started: pass.started, now: Cell::new(None) };
+    fn record(&self, pass: Pass, failed: bool, now: Option<Timestamp>) {
+        let call = Moment { breaker: self, started: pass.started, now: Cell::new(now) };
         let period = Period { gate: &self.gate, word: pass.word };
         let causes = self.policy.record(&self.rules, period, failed, &call);
         if causes != Causes::NONE || !pass.word.is_closed() {
@@ -463,15 +431,15 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
         };
         match (word.kind(), outcome) {
             (Kind::Closed | Kind::MetricsOnly, Outcome::Ignored) => {}
-            (Kind::Closed | Kind::MetricsOnly, Outcome::Success) => self.record(pass, false),
-            (Kind::Closed | Kind::MetricsOnly, Outcome::Failure) => self.record(pass, true),
+            (Kind::Closed | Kind::MetricsOnly, Outcome::Success) => self.record(pass, false, Some(now)),
+            (Kind::Closed | Kind::MetricsOnly, Outcome::Failure) => self.record(pass, true, Some(now)),
             (Kind::Closed, Outcome::OpenFor(wait)) => {
                 let call = Moment { breaker: self, started: pass.started, now: Cell::new(Some(now)) };
                 self.policy.record(&self.rules, Period { gate: &self.gate, word }, true, &call);
                 _ = self.open_anew(word, Kind::Requested, None, now, wait);
             }
             (Kind::MetricsOnly, Outcome::OpenFor(_)) => {
-                self.record(pass, true);
+                self.record(pass, true, Some(now));
                 self.would_trip(word.generation(), Kind::Requested, None, now);
             }
             (Kind::HalfOpen, Outcome::OpenFor(wait)) => _ = self.reopen(word, Kind::ProbeRequested, now, wait),
@@ -481,7 +449,7 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
                     Outcome::Ignored => ProbeOutcome::Returned,
                     _ => ProbeOutcome::Failed,
                 };
-                if let (_, Some(verdict)) = self.gate.settle(word, outcome, self.plan.quota) {
+                if let Some(verdict) = self.gate.settle(word, outcome, self.plan.quota) {
                     self.conclude(word, verdict, now);
                 }
             }
@@ -497,10 +465,49 @@ impl<P: Policy, C: Clock, O: Observer> Breaker for CircuitBreaker<P, C, O> {
         word.is_closed().then(|| self.pass(word))
     }
 
+    /// Answers a call at a gate that is not closed, once it has been moved as far as it goes.
+    // | gate                  | time            | answer     | gate afterwards                                |
+    // |-----------------------|-----------------|------------|------------------------------------------------|
+    // | closed, metrics-only, | any             | admitted   | the same                                       |
+    // | disabled              |                 |            |                                                |
+    // | forced open           | any             | rejected   | the same                                       |
+    // | open                  | before its end  | rejected   | the same                                       |
+    // | open                  | from its end on | asks again | half-open                                      |
+    // | half-open, a place    | before its end  | admitted   | the same, one place less                       |
+    // | half-open, no place   | before its end  | rejected   | the same                                       |
+    // | half-open, decided    | any             | asks again | closed or open, as the probes decided          |
+    // | half-open             | from its end on | asks again | half-open anew, open or closed (`on_max_wait`) |
     #[cold]
     #[inline(never)]
     fn ask_gate(&self) -> Result<Pass, Rejected> {
-        self.answer()
+        loop {
+            let word = self.gate.load();
+            let kind = word.kind();
+            if matches!(kind, Kind::Closed | Kind::MetricsOnly | Kind::Disabled) {
+                return Ok(self.pass(word));
+            }
+            if kind == Kind::ForcedOpen {
+                return Err(self.reject(State::ForcedOpen, None, None));
+            }
+            let now = self.now();
+            let over = word.is_over(now);
+            match kind {
+                Kind::HalfOpen if over => _ = self.end_half_open(word, now),
+                Kind::HalfOpen => match self.gate.admit(word, self.plan.quota) {
+                    Admission::Admitted => return Ok(self.pass(word)),
+                    Admission::Full => {
+                        if let Some(trip) = self.trip_of(word) {
+                            return Err(self.reject(State::HalfOpen, None, Some(trip)));
+                        }
+                    }
+                    Admission::Decided(verdict) => _ = self.conclude(word, verdict, now),
+                    // Somebody with a later time has sealed it: it is over.
+                    Admission::Over => _ = self.end_half_open(word, now.max(word.time(now))),
+                },
+                _ if over => _ = self.begin_half_open(word, now),
+                _ => return Err(self.reject(State::Open, Some(word.time(now) - now), self.trip_of(word))),
+            }
+        }
     }
 
     #[inline(always)]
@@ -516,7 +523,7 @@ impl<P: Policy, C: Clock, O: Observer> Breaker for CircuitBreaker<P, C, O> {
         if self.observer.observes_outcomes() {
             self.tell(|observer| observer.on_outcome(&SettledCall { settled, counted: true }));
         }
-        self.record(pass, failed);
+        self.record(pass, failed, None);
     }
 }
 

@@ -9,7 +9,7 @@ use crate::observer::Observer;
 use crate::policy::Policy;
 use crate::raw::gate::{Kind, Word};
 use crate::snapshot::State;
-use crate::time::{Timestamp, saturating_nanos};
+use crate::time::Timestamp;
 
 /// By hand. Each takes effect at once; setting the state that the breaker is in already changes nothing.
 impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
@@ -44,9 +44,8 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
             Kind::HalfOpen => self.reopen(word, Kind::ProbeByHand, now, wait),
             kind if kind.is_open() => {
                 let Some(outage) = self.gate.outage(word) else { return false };
-                let configured = || self.plan.wait(outage.reopened, word.generation());
-                let wait = wait.map_or_else(configured, |wait| self.plan.capped(wait));
-                self.gate.exchange(word, word.until(now.millis_after(saturating_nanos(wait)))).is_ok()
+                let end = self.deadline(now, wait, outage.reopened, word.generation());
+                self.gate.exchange(word, word.until(end))
             }
             _ => self.open_anew(word, Kind::ByHand, None, now, wait),
         });

@@ -257,11 +257,12 @@ impl Gate {
         Word(self.word.load(Ordering::Acquire))
     }
 
-    /// The transition itself. The caller has prepared what the new state needs; on failure it gets the gate's word.
-    pub(crate) fn exchange(&self, from: Word, to: Word) -> Result<(), Word> {
+    /// The transition itself, and whether it was made: if not, somebody else has made another. The caller has prepared
+    /// what the new state needs.
+    pub(crate) fn exchange(&self, from: Word, to: Word) -> bool {
         // ORDERING: Release on success, for `load`. Acquire on both sides: winner and loser go on with what the
         // word before, or the winner's, stands for.
-        self.word.compare_exchange(from.0, to.0, Ordering::AcqRel, Ordering::Acquire).map(drop).map_err(Word)
+        self.word.compare_exchange(from.0, to.0, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
     // | from                  | outage before                 | outage after                        |
@@ -269,8 +270,9 @@ impl Gate {
     // | open, not from probes | any: of an earlier outage     | starts with `from`, reopened 0      |
     // | open, from probes     | the one that they were in     | the same, reopened + 1 (by hand: 0) |
     // | half-open (renewal)   | its own                       | the same                            |
-    /// Half-opens an open gate, or renews a half-open one that is over and [sealed](Self::seal), until `end`.
-    pub(crate) fn half_open(&self, from: Word, end: u64) -> Result<Word, Word> {
+    /// Half-opens an open gate, or renews a half-open one that is over and [sealed](Self::seal), until `end`. Gives the
+    /// new word, or none if somebody else has made another move.
+    pub(crate) fn half_open(&self, from: Word, end: u64) -> Option<Word> {
         let to = from.next(Kind::HalfOpen, end);
         let generation = to.generation();
         loop {
@@ -280,9 +282,8 @@ impl Gate {
             let outage = self.outage.load(Ordering::Acquire);
             // A value read from an auxiliary word belongs to `from` only if the gate still held `from` afterwards:
             // without this, a thread that slept between the two could move a live tag.
-            let gate = self.load();
-            if gate != from {
-                return Err(gate);
+            if self.load() != from {
+                return None;
             }
             let fresh = PROBES_TAG.put(generation);
             if PROBES_TAG.get(probes) != generation && self.replace(&self.probes, probes, fresh).is_err() {
@@ -292,7 +293,7 @@ impl Gate {
             if OUTAGE_TAG.get(outage) != generation && self.replace(&self.outage, outage, ours).is_err() {
                 continue;
             }
-            return self.exchange(from, to).map(|()| to);
+            return self.exchange(from, to).then_some(to);
         }
     }
 
@@ -306,8 +307,8 @@ impl Gate {
         .map_or_else(|refused| refused.unwrap_or(Admission::Over), |_| Admission::Admitted)
     }
 
-    /// Settles a probe of the half-open period `word`: whether it counted, and the verdict that stands after it.
-    pub(crate) fn settle(&self, word: Word, outcome: ProbeOutcome, quota: Quota) -> (bool, Option<Verdict>) {
+    /// Settles a probe of the half-open period `word`, and gives the verdict that stands after it.
+    pub(crate) fn settle(&self, word: Word, outcome: ProbeOutcome, quota: Quota) -> Option<Verdict> {
         let settled = self.update_probes(word, |probes, raw| match probes.verdict(quota) {
             // What comes after the verdict cannot change it.
             Some(verdict) => Err(verdict),
@@ -318,8 +319,8 @@ impl Gate {
             }),
         });
         match settled {
-            Ok(raw) => (true, Probes::of(raw).verdict(quota)),
-            Err(verdict) => (false, verdict),
+            Ok(raw) => Probes::of(raw).verdict(quota),
+            Err(verdict) => verdict,
         }
     }
 
