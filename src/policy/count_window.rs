@@ -20,26 +20,31 @@ use crate::time::Timestamp;
 //
 // and no outcome is ever looked at before the chunk that it is in was finished, or after it was overwritten.
 //
+// Most chunks of a healthy service are all successes, and leave behind what was there before: then nothing but the head
+// is written. And a fast success in a full window only lets counts sink, so it asks for no verdict.
+//
 // A helper that slept can only overwrite a word of the ring or base if that word is exactly what it was when the
-// helper read it; each holds the chunk's number, so it must have slept through a multiple of 2^24 chunks (117 million
-// calls of one window), to the chunk.
+// helper read it. Each holds its generation and the number of the chunk that it was written at, and a generation that
+// leaves a word as it is has written it before: so the helper must have slept through a multiple of 2^24 chunks (117
+// million calls of one window), to the chunk.
 
 /// Outcomes in a chunk.
 const CHUNK: u32 = 7;
 
-// head:  [ generation 20 | full 1 | spotless 1 | chunk 25 | used 3 | slow 7 | failed 7 ]
+// head:  [ generation 20 | full 1 | spotless 1 | base 1 | chunk 24 | used 3 | slow 7 | failed 7 ]
 const FAILED: Field = Field::first(CHUNK);
 const SLOW: Field = FAILED.then(CHUNK);
 const USED: Field = SLOW.then(3);
-const NUMBER: Field = USED.then(25);
-const SPOTLESS: Field = NUMBER.then(1);
+const NUMBER: Field = USED.then(24);
+const BASE: Field = NUMBER.then(1);
+const SPOTLESS: Field = BASE.then(1);
 const FULL: Field = SPOTLESS.then(1);
 const TAG: Field = FULL.then(GENERATION_BITS);
 
 /// The head's outcomes, as the ring keeps them.
 const OUTCOMES: Field = Field::first(2 * CHUNK);
-// ring:  [ generation 20 | chunk 25 | slow 7 | failed 7 ], 5 bits to spare
-const RING_NUMBER: Field = OUTCOMES.then(25);
+// ring:  [ generation 20 | chunk 24 | slow 7 | failed 7 ], 6 bits to spare
+const RING_NUMBER: Field = OUTCOMES.then(24);
 const RING_TAG: Field = RING_NUMBER.then(GENERATION_BITS);
 
 // base:  [ generation 20 | chunk 24 | count 20 ]
@@ -53,7 +58,7 @@ const _: () = assert!(super::window::MAX_CALLS as u64 <= COUNT.max());
 ///
 /// With inline storage it is [`LastCalls<N>`](LastCalls); sized at run time (feature `alloc`) it is made with
 /// [`over`](CountWindow::over). Thresholds are set with the setters of [`Spec`]; at least one is needed. A
-/// success in a full window without failures and slow calls writes nothing.
+/// success in a full window without failures and slow calls writes nothing, from the seventh at the latest.
 ///
 /// ```
 /// use failfast::{CircuitBreaker, CountWindow, State};
@@ -69,7 +74,7 @@ const _: () = assert!(super::window::MAX_CALLS as u64 <= COUNT.max());
 /// ```
 pub struct CountWindow<S: Calls = DefaultStorage> {
     head: AtomicU64,
-    /// Failed and slow, for even and odd chunks.
+    /// Failed and slow: the pair that the head names, and the one that may come next.
     base: [[AtomicU64; 2]; 2],
     evidence: Evidence,
     ring: S::Ring,
@@ -297,18 +302,72 @@ impl Head {
     }
 
     /// With one more outcome in the chunk, which has a place for it.
+    #[inline]
     fn with(self, failed: bool, slow: bool) -> Self {
         let place = self.used();
-        let marks = FAILED.put(u64::from(failed) << place) | SLOW.put(u64::from(slow) << place);
-        Self((self.0 + USED.one()) | marks)
+        let marks = Marks::of(failed, slow).0 << place;
+        let spotless = if marks == 0 { 0 } else { SPOTLESS.put(1) };
+        Self(((self.0 & !spotless) + USED.one()) | marks)
     }
 
-    fn spotless(self, spotless: bool) -> Self {
-        Self(self.0 & !SPOTLESS.one() | SPOTLESS.put(u64::from(spotless)))
+    fn marks(self) -> Marks {
+        Marks(OUTCOMES.get(self.0))
+    }
+
+    /// Which pair of `base` is this chunk's.
+    fn base(self) -> usize {
+        BASE.get(self.0) as usize
+    }
+
+    /// Whether this is its generation's first chunk, which has no base.
+    fn is_first(self) -> bool {
+        self.number() == 0 && !self.is_full()
     }
 }
 
-/// How many of a chunk's marks are set. A table, since not every processor that this is compiled for counts bits.
+/// One bit for each outcome of a chunk, the first one lowest: those that failed, and above them those that were slow.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Marks(u64);
+
+impl Marks {
+    /// Of one outcome, in the first place.
+    fn of(failed: bool, slow: bool) -> Self {
+        Self(FAILED.put(u64::from(failed)) | SLOW.put(u64::from(slow)))
+    }
+
+    /// `places` for both, the failed and the slow.
+    const fn both(places: u64) -> Self {
+        Self(FAILED.put(places) | SLOW.put(places))
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Moved to later places, those beyond the last one dropped.
+    fn later_by(self, places: u32) -> Self {
+        Self(self.0 << places).and(Self::both(FAILED.max() << places))
+    }
+
+    /// Moved to earlier places, those before the first one dropped.
+    fn earlier_by(self, places: u32) -> Self {
+        Self(self.0 >> places).and(Self::both(FAILED.max() >> places))
+    }
+
+    fn failed(self) -> u64 {
+        ones(FAILED.get(self.0))
+    }
+
+    fn slow(self) -> u64 {
+        ones(SLOW.get(self.0))
+    }
+}
+
+/// How many of a chunk's places are marked. A table, since not every processor that this is compiled for counts bits.
 fn ones(marks: u64) -> u64 {
     const ONES: [u8; 1 << CHUNK] = {
         let mut ones = [0; 1 << CHUNK];
@@ -320,23 +379,6 @@ fn ones(marks: u64) -> u64 {
         ones
     };
     u64::from(ONES[(marks & FAILED.max()) as usize])
-}
-
-/// One bit for each outcome of a chunk, the first one lowest.
-#[derive(Clone, Copy)]
-struct Marks {
-    failed: u64,
-    slow: u64,
-}
-
-impl Marks {
-    fn of(word: u64) -> Self {
-        Self { failed: FAILED.get(word), slow: SLOW.get(word) }
-    }
-
-    fn map(self, f: impl Fn(u64) -> u64) -> Self {
-        Self { failed: f(self.failed), slow: f(self.slow) }
-    }
 }
 
 impl<S: Calls> CountWindow<S> {
@@ -377,38 +419,48 @@ impl<S: Calls> CountWindow<S> {
         word.load(Ordering::Acquire)
     }
 
-    /// The marks of the outcomes that the chunk under `head` pushes out, in the places of those that do it.
+    /// The marks of the outcomes that those under `head` have pushed out, in the places of those that did it.
     fn pushed_out(&self, rules: &WindowRules, head: Head) -> Marks {
         let (whole, rest) = (u64::from(rules.calls / CHUNK), rules.calls % CHUNK);
         // N calls before the chunk's first outcome lies one of `earlier`, N before its last one of `later`.
-        let finished = |behind| Self::read_under(self.slot(head.number().wrapping_sub(behind)));
-        let later = Marks::of(if whole == 0 { head.0 } else { finished(whole) }).map(|marks| marks << rest);
-        let earlier = if rest == 0 { 0 } else { finished(whole + 1) };
-        let earlier = Marks::of(earlier).map(|marks| marks >> (CHUNK - rest));
+        let finished = |behind| Marks(OUTCOMES.get(Self::read_under(self.slot(head.number().wrapping_sub(behind)))));
+        let later = if whole == 0 { head.marks() } else { finished(whole) }.later_by(rest);
+        let earlier = if rest == 0 { Marks(0) } else { finished(whole + 1).earlier_by(CHUNK - rest) };
         // While the window fills up nothing is pushed out: the places below the one that fills it are not real.
         let missing = if head.is_full() { 0 } else { u64::from(rules.calls).saturating_sub(head.chunk_start()) };
-        let missing = missing.min(u64::from(CHUNK));
-        let real = FAILED.max() >> missing << missing;
-        Marks { failed: (earlier.failed | later.failed) & real, slow: (earlier.slow | later.slow) & real }
+        let real = FAILED.max() << missing.min(u64::from(CHUNK));
+        let used = (1 << head.used()) - 1;
+        later.or(earlier).and(Marks::both(real & used))
     }
 
-    /// What the window holds under `head`; true if the head is still the same afterwards.
-    fn tally(&self, rules: &WindowRules, head: Head) -> Tally {
-        let used = (1 << head.used()) - 1;
-        let pushed_out = self.pushed_out(rules, head).map(|marks| marks & used);
-        let marks = Marks::of(head.0);
-        let count = |which: usize, marks: u64, pushed_out: u64| {
-            let base = match head.chunk_start() {
-                0 if !head.is_full() => 0,
-                _ => COUNT.get(Self::read_under(&self.base[head.number() as usize & 1][which])),
-            };
-            // Under a head that has moved on this may be nonsense, which is thrown away, but must not overflow.
-            (base + ones(marks)).saturating_sub(ones(pushed_out))
-        };
+    /// What the window held before `head`'s chunk, if that is not nothing for being the first.
+    fn base(&self, rules: &WindowRules, head: Head) -> (u64, u64) {
+        if head.is_first() {
+            return (0, 0);
+        }
+        let [failed, slow] = &self.base[head.base()];
+        let slow = if rules.is_timed() { COUNT.get(Self::read_under(slow)) } else { 0 };
+        (COUNT.get(Self::read_under(failed)), slow)
+    }
+
+    /// What the window holds under `head` when so much has been pushed out; true if the head is still the same afterwards.
+    fn tally(&self, rules: &WindowRules, head: Head, pushed_out: Marks) -> Tally {
+        let (failed, slow) = self.base(rules, head);
+        // Under a head that has moved on this may be nonsense, which is thrown away, but must not overflow.
+        let after = |before: u64, added: u64, removed| (before + added).saturating_sub(removed);
         Tally {
             total: if self.is_full(rules, head) { u64::from(rules.calls) } else { head.recorded() },
-            failed: count(0, marks.failed, pushed_out.failed),
-            slow: if rules.is_timed() { count(1, marks.slow, pushed_out.slow) } else { 0 },
+            failed: after(failed, head.marks().failed(), pushed_out.failed()),
+            slow: after(slow, head.marks().slow(), pushed_out.slow()),
+        }
+    }
+
+    /// Which causes hold under `head`.
+    fn causes(&self, rules: &WindowRules, head: Head) -> Causes {
+        // What was pushed out can only have made the counts smaller.
+        match rules.causes(self.tally(rules, head, Marks(0))) {
+            Causes::NONE => Causes::NONE,
+            _ => rules.causes(self.tally(rules, head, self.pushed_out(rules, head))),
         }
     }
 
@@ -420,19 +472,29 @@ impl<S: Calls> CountWindow<S> {
     /// holds after them becomes the next chunk's base. Gives the next chunk's head, still empty, or none if the head
     /// has moved meanwhile.
     fn turn(&self, rules: &WindowRules, head: Head) -> Option<Head> {
-        let tally = self.tally(rules, head);
-        let number = head.number() + 1;
         let tag = head.generation();
-        let finished = RING_TAG.put(tag) | RING_NUMBER.put(head.number()) | OUTCOMES.put(head.0);
-        self.write_under(head, self.slot(head.number()), finished)?;
-        let base = |count| BASE_TAG.put(tag) | BASE_NUMBER.put(number) | COUNT.put(count);
-        let [failed, slow] = &self.base[number as usize & 1];
-        self.write_under(head, failed, base(tally.failed))?;
-        if rules.is_timed() {
-            self.write_under(head, slow, base(tally.slow))?;
+        let slot = self.slot(head.number());
+        let old = Self::read_under(slot);
+        let pushed_out = self.pushed_out(rules, head);
+        if RING_TAG.get(old) != tag || Marks(OUTCOMES.get(old)) != head.marks() {
+            self.write_under(head, slot, RING_TAG.put(tag) | RING_NUMBER.put(head.number()) | head.marks().0)?;
         }
-        let full = u64::from(self.is_full(rules, head));
-        Some(Head(TAG.put(tag) | FULL.put(full) | NUMBER.put(number)))
+        let number = head.number() + 1;
+        let mut next = TAG.put(tag) | BASE.put(head.base() as u64) | NUMBER.put(number);
+        let tally = self.tally(rules, head, pushed_out);
+        if head.is_first() || head.marks() != pushed_out {
+            next ^= BASE.one();
+            let base = |count| BASE_TAG.put(tag) | BASE_NUMBER.put(number) | COUNT.put(count);
+            let [failed, slow] = &self.base[Head(next).base()];
+            self.write_under(head, failed, base(tally.failed))?;
+            if rules.is_timed() {
+                self.write_under(head, slow, base(tally.slow))?;
+            }
+        }
+        if self.is_full(rules, head) {
+            next |= FULL.one() | SPOTLESS.put(u64::from(tally.failed + tally.slow == 0));
+        }
+        Some(Head(next))
     }
 
     /// Makes `word` what `head` implies, unless somebody has already. None if the head has moved meanwhile.
@@ -467,14 +529,23 @@ impl<S: Calls> CountWindow<S> {
             } else {
                 return Causes::NONE;
             };
+            // A closed breaker's window in which a cause holds has tripped it already.
+            let only_sinks = !failed && !slow && head.is_full() && period.word.is_closed();
+            if only_sinks && head.is_spotless() {
+                return Causes::NONE;
+            }
             let head = if head.used() == CHUNK { self.turn(rules, head) } else { Some(head) };
-            if let Some(head) = head {
-                let new = head.with(failed, slow);
-                let tally = self.tally(rules, new);
-                let spotless = tally.failed == 0 && tally.slow == 0 && self.is_full(rules, new);
-                if self.exchange(old, new.spotless(spotless)) {
-                    return rules.causes(tally);
+            let Some(head) = head else { continue };
+            let new = head.with(failed, slow);
+            if only_sinks {
+                if self.exchange(old, new) {
+                    return Causes::NONE;
                 }
+                continue;
+            }
+            let causes = self.causes(rules, new);
+            if self.exchange(old, new) {
+                return causes;
             }
         }
     }
@@ -499,9 +570,16 @@ impl<S: Calls> Engine for CountWindow<S> {
     fn record(&self, rules: &WindowRules, period: Period<'_>, failed: bool, call: &impl Call) -> Causes {
         let slow = rules.is_timed() && rules.is_slow(call.elapsed());
         let head = self.load();
-        // One more success for a full window of nothing else: it stays what it is.
-        if !failed && !slow && head.is_spotless() && head.generation() == period.generation() {
-            return Causes::NONE;
+        if !failed && !slow && head.generation() == period.generation() {
+            // One more success for a full window of nothing else: it stays what it is.
+            if head.is_spotless() {
+                return Causes::NONE;
+            }
+            // As in `record_at`, where there is no more to it.
+            let only_sinks = head.is_full() && period.word.is_closed();
+            if only_sinks && head.used() < CHUNK && self.exchange(head, head.with(false, false)) {
+                return Causes::NONE;
+            }
         }
         self.record_at(rules, period, failed, slow)
     }
@@ -520,7 +598,7 @@ impl<S: Calls> Engine for CountWindow<S> {
             if head.generation() != generation {
                 return list.push(rules.counts(Tally::default()));
             }
-            let tally = self.tally(rules, head);
+            let tally = self.tally(rules, head, self.pushed_out(rules, head));
             if self.load() == head {
                 return list.push(rules.counts(tally));
             }
