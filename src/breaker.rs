@@ -8,23 +8,19 @@ use core::cell::Cell;
 use core::time::Duration;
 
 use crate::clock::{Clock, DefaultClock};
-use crate::config::{OnCancel, OnMaxWait, Plan};
+use crate::config::{Config, OnMaxWait, Plan, Probing};
 use crate::error::Rejected;
 use crate::observer::{Observer, SettledCall, Transition, WouldTrip};
 use crate::outcome::{Outcome, Settled};
 use crate::permit::{Breaker, Pass, Permit};
 use crate::policy::engine::Call;
 use crate::policy::{Causes, Consecutive, Period, Policy};
-use crate::raw::bits::{Field, GENERATION_BITS, generation_after};
+use crate::raw::bits::generation_after;
 use crate::raw::gate::{Admission, Gate, Kind, ProbeOutcome, Verdict, Word};
 use crate::raw::published::Published;
-use crate::snapshot::{CountsList, Generation, State, Trip};
-use crate::sync::{AtomicU64, Ordering, const_fn};
+use crate::snapshot::{CountsList, Generation, State};
+use crate::sync::{AtomicU32, AtomicU64, Ordering, const_fn};
 use crate::time::{Timestamp, saturating_nanos};
-
-// held: [ generation 20 | causes 44 ]
-const HELD: Field = Field::first(u64::BITS - GENERATION_BITS);
-const HELD_TAG: Field = HELD.then(GENERATION_BITS);
 
 /// A lock-free circuit breaker.
 ///
@@ -50,39 +46,54 @@ const HELD_TAG: Field = HELD.then(GENERATION_BITS);
 /// }
 /// # Ok::<(), failfast::ConfigError>(())
 /// ```
+// The order is that of use: a call through a healthy breaker over a streak or the last N calls touches the first 64 bytes.
+#[repr(C)]
+#[cfg_attr(target_pointer_width = "64", repr(align(64)))]
 pub struct CircuitBreaker<P: Policy = Consecutive, C = DefaultClock, O = ()> {
     pub(crate) gate: Gate,
+    /// Whether anybody wants to know how long calls take.
+    timed: bool,
+    probing: Probing,
     pub(crate) policy: P,
     pub(crate) rules: P::Rules,
+    observer_panics: AtomicU32,
     pub(crate) plan: Plan,
-    clock: C,
-    observer: O,
     /// The latest time seen, for clocks that may step back.
     latest: AtomicU64,
     /// When the open state began, in milliseconds.
     pub(crate) opened: Published,
-    /// Whose cause began the outage: the policy's index and 1, or 0 if no policy's.
-    pub(crate) culprit: Published,
-    /// Metrics-only: which causes held after the last outcome.
-    held: AtomicU64,
-    observer_panics: AtomicU64,
+    /// Of an outage: whose cause began it, the policy's index and 1, or 0 if no policy's. Of a metrics-only period: the
+    /// causes that held after the last outcome.
+    pub(crate) note: Published,
+    clock: C,
+    observer: O,
 }
 
 impl<P: Policy, C, O> CircuitBreaker<P, C, O> {
     const_fn! {
-        pub(crate) fn from_parts(policy: P, rules: P::Rules, plan: Plan, clock: C, observer: O, now: Timestamp) -> Self {
+        pub(crate) fn from_parts(
+            policy: P,
+            rules: P::Rules,
+            timed: bool,
+            config: &Config,
+            clock: C,
+            observer: O,
+            now: Timestamp,
+        ) -> Self {
+            let plan = config.plan();
             Self {
-                gate: Gate::new(plan.first(now)),
+                gate: Gate::new(config.first(now)),
+                timed: timed || plan.times_cancelled(),
+                probing: config.probing(),
                 policy,
                 rules,
+                observer_panics: AtomicU32::new(0),
                 plan,
-                clock,
-                observer,
                 latest: AtomicU64::new(0),
                 opened: Published::holding(0, now.as_millis()),
-                culprit: Published::new(),
-                held: AtomicU64::new(0),
-                observer_panics: AtomicU64::new(0),
+                note: Published::new(),
+                clock,
+                observer,
             }
         }
     }
@@ -101,7 +112,7 @@ impl<P: Policy, C, O> CircuitBreaker<P, C, O> {
         &self.observer
     }
 
-    /// How many times an observer has panicked. Without the feature `std` panics are not caught.
+    /// How many times an observer has panicked, modulo 2^32. Without the feature `std` panics are not caught.
     ///
     /// ```
     /// let breaker = failfast::CircuitBreaker::builder().on_transition(|_| panic!("no")).build()?;
@@ -110,7 +121,7 @@ impl<P: Policy, C, O> CircuitBreaker<P, C, O> {
     /// assert_eq!(breaker.observer_panics(), 1);
     /// # Ok::<(), failfast::ConfigError>(())
     /// ```
-    pub fn observer_panics(&self) -> u64 {
+    pub fn observer_panics(&self) -> u32 {
         // ORDERING: Relaxed, a count that nothing hangs on.
         self.observer_panics.load(Ordering::Relaxed)
     }
@@ -185,7 +196,7 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
         if word.kind() != Kind::HalfOpen || !word.is_over(now) {
             return word;
         }
-        match self.plan.on_max_wait {
+        match self.probing.on_max_wait {
             OnMaxWait::Renew => word,
             OnMaxWait::Close => word.next(Kind::Closed, word.time(now).as_millis()),
             OnMaxWait::Open => self.reopened(word, Kind::ProbeTimeout, word.time(now), None).unwrap_or(word),
@@ -221,8 +232,7 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
 impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
     #[inline]
     fn pass(&self, word: Word) -> Pass {
-        let timed = self.policy.is_timed(&self.rules) || self.plan.times_cancelled;
-        Pass { word, started: if timed { self.read_clock() } else { Timestamp::ORIGIN } }
+        Pass { word, started: if self.timed { self.read_clock() } else { Timestamp::ORIGIN } }
     }
 
     /// Not inlined: most breakers time no calls, and their callers should not carry the clock.
@@ -231,23 +241,35 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
         self.now()
     }
 
-    fn reject(&self, state: State, retry_after: Option<Duration>, trip: Option<Trip>) -> Rejected {
-        let rejected = Rejected { state, retry_after, trip };
-        self.tell(|observer| observer.on_rejected(&rejected));
+    /// Tells of a rejection, and gives it back.
+    #[inline(always)]
+    fn turn_away(&self, rejected: Rejected) -> Rejected {
+        if self.observer.observes_calls() {
+            // A copy: a reference to it would put it in memory on the way to every caller.
+            let seen = rejected;
+            self.tell(|observer| observer.on_rejected(&seen));
+        }
         rejected
+    }
+
+    /// The rejection by the open gate `word`.
+    #[inline(always)]
+    fn still_open(&self, word: Word, now: Timestamp) -> Rejected {
+        let left = word.time(now).as_nanos().saturating_sub(now.as_nanos());
+        self.turn_away(Rejected::open(left, self.trip_of(word)))
     }
 
     /// Half-opens an open gate, or renews a sealed half-open one. This and the moves below say whether they were made:
     /// if not, somebody else has made another.
     pub(crate) fn begin_half_open(&self, word: Word, now: Timestamp) -> bool {
-        let end = now.millis_after(saturating_nanos(self.plan.max_wait()));
+        let end = now.millis_after(self.plan.max_wait());
         let moved = self.gate.half_open(word, end);
         moved.map(|to| self.moved(word, to, now, None)).is_some()
     }
 
     /// Ends a half-open period that is over, unless its probes have decided in time.
     fn end_half_open(&self, word: Word, now: Timestamp) -> bool {
-        match self.gate.seal(word, self.plan.quota) {
+        match self.gate.seal(word, self.probing.quota) {
             Err(verdict) => self.conclude(word, verdict, now),
             Ok(()) => match self.decided(word, now) {
                 same if same == word => self.begin_half_open(word, now),
@@ -304,13 +326,13 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
         let mut culprit = (0, None);
         if let Some((counts, index)) = evidence {
             self.policy.publish(generation, &mut counts.iter());
-            self.culprit.publish(generation, index.map_or(0, |index| index as u64 + 1));
+            self.note.publish(generation, index.map_or(0, |index| index as u64 + 1));
             let index = index.unwrap_or(0);
             culprit = (index, counts.get(index));
         }
         self.policy.begin(Period { gate: &self.gate, word: to });
         self.opened.keep_recent(generation);
-        self.culprit.keep_recent(generation);
+        self.note.keep_recent(generation);
         let (from, state) = (State::of(from.kind()), State::of(to.kind()));
         if from != state {
             let trip = self.trip(to.kind(), culprit.0, culprit.1);
@@ -359,21 +381,10 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
     /// Metrics-only: tells of each cause that has begun to hold with this outcome.
     fn shadow(&self, word: Word, causes: Causes, now: Timestamp) {
         let generation = word.generation();
-        // ORDERING: Acquire, so that the gate, where it is asked, is read after it.
-        let mut old = self.held.load(Ordering::Acquire);
-        let begun = loop {
-            let ours = HELD_TAG.get(old) == generation;
-            if !ours && self.gate.load() != word {
-                return;
-            }
-            let held = if ours { HELD.get(old) as u32 } else { 0 };
-            let new = HELD_TAG.put(generation) | HELD.put(u64::from(causes.0));
-            // ORDERING: AcqRel, so that who finds a cause held sees what made it; Acquire as above.
-            match self.held.compare_exchange_weak(old, new, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => break causes.0 & !held,
-                Err(current) => old = current,
-            }
+        let Some(held) = self.note.replace(generation, u64::from(causes.0), || self.gate.load() == word) else {
+            return;
         };
+        let begun = causes.0 & !held as u32;
         for cause in (0..u32::BITS).map(|bit| Causes(begun & 1 << bit)) {
             if let Some((index, kind)) = cause.first() {
                 self.would_trip(generation, kind, Some(index), now);
@@ -398,7 +409,7 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
                 return word;
             }
             let now = self.now();
-            if let Some(verdict) = self.gate.verdict(word, self.plan.quota) {
+            if let Some(verdict) = self.gate.verdict(word, self.probing.quota) {
                 self.conclude(word, verdict, now);
             } else if self.decided(word, now) != word {
                 self.end_half_open(word, now);
@@ -415,7 +426,7 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
         let word = self.catch_up();
         let now = self.now();
         let straggler = word != pass.word || (word.kind() == Kind::HalfOpen && word.is_over(now));
-        if self.observer.observes_outcomes() && word.kind() != Kind::Disabled {
+        if self.observer.observes_calls() && word.kind() != Kind::Disabled {
             let call = SettledCall { settled, counted: !straggler };
             self.tell(|observer| observer.on_outcome(&call));
         }
@@ -423,11 +434,10 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
             return;
         }
         let elapsed = now - pass.started;
-        let outcome = match (settled, self.plan.on_cancel) {
-            (Settled::With(outcome), _) => outcome,
-            (Settled::Cancelled, OnCancel::Failure) => Outcome::Failure,
-            (Settled::Cancelled, OnCancel::FailureAfter(after)) if elapsed >= after => Outcome::Failure,
-            (Settled::Cancelled, _) => Outcome::Ignored,
+        let outcome = match settled {
+            Settled::With(outcome) => outcome,
+            Settled::Cancelled if self.plan.is_failure_if_cancelled(elapsed) => Outcome::Failure,
+            Settled::Cancelled => Outcome::Ignored,
         };
         match (word.kind(), outcome) {
             (Kind::Closed | Kind::MetricsOnly, Outcome::Ignored) => {}
@@ -449,7 +459,7 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
                     Outcome::Ignored => ProbeOutcome::Returned,
                     _ => ProbeOutcome::Failed,
                 };
-                if let Some(verdict) = self.gate.settle(word, outcome, self.plan.quota) {
+                if let Some(verdict) = self.gate.settle(word, outcome, self.probing.quota) {
                     self.conclude(word, verdict, now);
                 }
             }
@@ -463,6 +473,16 @@ impl<P: Policy, C: Clock, O: Observer> Breaker for CircuitBreaker<P, C, O> {
     fn ask_closed(&self) -> Option<Pass> {
         let word = self.gate.load();
         word.is_closed().then(|| self.pass(word))
+    }
+
+    #[inline(always)]
+    fn ask_open(&self) -> Option<Rejected> {
+        let word = self.gate.load();
+        if !word.kind().is_open() {
+            return None;
+        }
+        let now = self.now();
+        (!word.is_over(now)).then(|| self.still_open(word, now))
     }
 
     /// Answers a call at a gate that is not closed, once it has been moved as far as it goes.
@@ -487,17 +507,17 @@ impl<P: Policy, C: Clock, O: Observer> Breaker for CircuitBreaker<P, C, O> {
                 return Ok(self.pass(word));
             }
             if kind == Kind::ForcedOpen {
-                return Err(self.reject(State::ForcedOpen, None, None));
+                return Err(self.turn_away(Rejected::FORCED_OPEN));
             }
             let now = self.now();
             let over = word.is_over(now);
             match kind {
                 Kind::HalfOpen if over => _ = self.end_half_open(word, now),
-                Kind::HalfOpen => match self.gate.admit(word, self.plan.quota) {
+                Kind::HalfOpen => match self.gate.admit(word, self.probing.quota) {
                     Admission::Admitted => return Ok(self.pass(word)),
                     Admission::Full => {
                         if let Some(trip) = self.trip_of(word) {
-                            return Err(self.reject(State::HalfOpen, None, Some(trip)));
+                            return Err(self.turn_away(Rejected::half_open(trip)));
                         }
                     }
                     Admission::Decided(verdict) => _ = self.conclude(word, verdict, now),
@@ -505,7 +525,7 @@ impl<P: Policy, C: Clock, O: Observer> Breaker for CircuitBreaker<P, C, O> {
                     Admission::Over => _ = self.end_half_open(word, now.max(word.time(now))),
                 },
                 _ if over => _ = self.begin_half_open(word, now),
-                _ => return Err(self.reject(State::Open, Some(word.time(now) - now), self.trip_of(word))),
+                _ => return Err(self.still_open(word, now)),
             }
         }
     }
@@ -520,7 +540,7 @@ impl<P: Policy, C: Clock, O: Observer> Breaker for CircuitBreaker<P, C, O> {
         if !pass.word.is_closed() || self.gate.load() != pass.word {
             return self.settle_gate(pass, settled);
         }
-        if self.observer.observes_outcomes() {
+        if self.observer.observes_calls() {
             self.tell(|observer| observer.on_outcome(&SettledCall { settled, counted: true }));
         }
         self.record(pass, failed, None);
@@ -540,6 +560,11 @@ impl<P: Policy, C: Clock, O: Observer> Call for Moment<'_, P, C, O> {
         let now = self.now.get().unwrap_or_else(|| self.breaker.now());
         self.now.set(Some(now));
         now
+    }
+
+    #[inline]
+    fn is_timed(&self) -> bool {
+        self.breaker.timed
     }
 
     #[inline]

@@ -4,14 +4,12 @@ use core::time::Duration;
 
 use crate::breaker::CircuitBreaker;
 use crate::clock::{Clock, DefaultClock};
-use crate::config::{Config, OnCancel, OnMaxWait, Plan};
+use crate::config::{Config, OnCancel, OnMaxWait};
 use crate::error::ConfigError;
 use crate::observer::{Observer, OnTransition, Transition};
 use crate::policy::engine::Engine;
-use crate::policy::{Consecutive, IntoPolicy, Spec};
-use crate::raw::gate::{Kind, Word};
+use crate::policy::{Consecutive, IntoPolicy, Made, Spec};
 use crate::snapshot::{MAX_POLICIES, State};
-use crate::time::Timestamp;
 
 impl CircuitBreaker {
     /// Begins a breaker with the defaults: 5 failures in a row, a fixed wait of 30 s, 2 successes of 2 probes,
@@ -28,6 +26,9 @@ impl CircuitBreaker {
         Builder { policy: Consecutive::new(5), config: Config::new(), clock: DefaultClock, observer: () }
     }
 }
+
+#[cfg(not(failfast_loom))]
+use crate::time::Timestamp;
 
 #[cfg(not(failfast_loom))]
 impl<P: crate::policy::InlinePolicy> CircuitBreaker<P> {
@@ -77,13 +78,12 @@ impl<P: crate::policy::InlinePolicy, C, O> CircuitBreaker<P, C, O> {
             Ok(rules) => rules,
             Err(error) => error.fail(),
         };
-        let plan = match config.check() {
-            Ok(plan) => plan,
-            Err(error) => error.fail(),
-        };
+        if let Err(error) = config.check() {
+            error.fail();
+        }
         let clock = core::mem::ManuallyDrop::into_inner(clock);
         let observer = core::mem::ManuallyDrop::into_inner(observer);
-        Self::from_parts(P::EMPTY, rules, plan, clock, observer, Timestamp::ORIGIN)
+        Self::from_parts(P::EMPTY, rules, policy.is_timed(), &config, clock, observer, Timestamp::ORIGIN)
     }
 }
 
@@ -201,24 +201,9 @@ impl<S, C, O> Builder<S, C, O> {
         O: Observer,
     {
         const { assert!(<S::Policy as Engine>::COUNT <= MAX_POLICIES, "at most 8 policies can be joined") }
-        let (rules, policy) = self.policy.into_policy()?;
-        let plan = self.config.check()?;
+        let Made { policy, rules, timed } = self.policy.into_policy()?;
+        self.config.check()?;
         let now = self.clock.now();
-        Ok(CircuitBreaker::from_parts(policy, rules, plan, self.clock, self.observer, now))
-    }
-}
-
-impl Plan {
-    /// The gate's first word.
-    pub(crate) const fn first(&self, now: Timestamp) -> Word {
-        let kind = match self.initial_state {
-            State::Open => Kind::ByHand,
-            State::ForcedOpen => Kind::ForcedOpen,
-            State::Disabled => Kind::Disabled,
-            State::MetricsOnly => Kind::MetricsOnly,
-            State::Closed | State::HalfOpen => Kind::Closed,
-        };
-        let millis = if matches!(kind, Kind::ByHand) { self.first_deadline(now) } else { now.as_millis() };
-        Word::first(kind, millis)
+        Ok(CircuitBreaker::from_parts(policy, rules, timed, &self.config, self.clock, self.observer, now))
     }
 }

@@ -71,6 +71,9 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
         classify: impl FnOnce(&Result<T, E>) -> Outcome,
         f: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, CallError<E>> {
+        if let Some(rejected) = self.ask_open() {
+            return Err(CallError::Rejected(rejected));
+        }
         let pass = self.ask_gate()?;
         self.call_admitted(pass, classify, f)
     }

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use crate::error::{ConfigError, Value};
-use crate::raw::gate::{MAX_PROBES, Quota};
+use crate::raw::gate::{Kind, MAX_PROBES, Quota, Word};
 use crate::snapshot::State;
 use crate::time::{Timestamp, saturating_nanos};
 
@@ -202,19 +202,16 @@ impl Config {
         self
     }
 
-    pub(crate) const fn check(&self) -> Result<Plan, ConfigError> {
+    pub(crate) const fn check(&self) -> Result<(), ConfigError> {
         use Value::{Count, Factor, Percent, State as StateValue, Time};
-        let Self { base, multiplier, max, jitter, probes, successes, max_wait, .. } = *self;
+        let Self { base, multiplier, jitter, probes, max_wait, .. } = *self;
         if !is_wait(base) {
             return Err(ConfigError::new("open.base", Time(base), "must be more than 0 and at most 3650 days"));
         }
         if !(multiplier >= 1.0 && multiplier <= 4000.0) {
             return Err(ConfigError::new("open.multiplier", Factor(multiplier), "must be from 1 to 4000"));
         }
-        let max = match max {
-            Some(max) => max,
-            None => LONGEST,
-        };
+        let max = self.max_or_default();
         if !is_wait(max) || max.as_nanos() < base.as_nanos() {
             let error = ConfigError::new("open.max", Time(max), "must be at most 3650 days and at least open.base");
             return Err(error.bound(Time(base)));
@@ -225,11 +222,7 @@ impl Config {
         if probes == 0 || probes > MAX_PROBES {
             return Err(ConfigError::new("half_open.probes", Count(probes as u64), "must be from 1 to 16383"));
         }
-        let successes = match successes {
-            Some(successes) => successes,
-            None if probes == 1 => 1,
-            None => 2,
-        };
+        let successes = self.successes_or_default();
         if successes == 0 || successes > probes {
             let legal = "must be from 1 to half_open.probes";
             let error = ConfigError::new("half_open.successes", Count(successes as u64), legal);
@@ -249,19 +242,59 @@ impl Config {
             let legal = "must be closed, open, forced_open, disabled or metrics_only";
             return Err(ConfigError::new("initial_state", StateValue(self.initial_state), legal));
         }
-        Ok(Plan {
-            base: saturating_nanos(base),
-            max: saturating_nanos(max),
-            max_wait: saturating_nanos(max_wait),
+        Ok(())
+    }
+
+    /// This, which has been checked, in the units that the breaker works in.
+    pub(crate) const fn plan(&self) -> Plan {
+        Plan {
+            base: saturating_nanos(self.base),
+            max: saturating_nanos(self.max_or_default()),
+            max_wait: saturating_nanos(self.max_wait),
             seed: self.seed,
-            multiplier: (multiplier * ONE as f64 + 0.5) as u32,
-            jitter: (jitter / 100.0 * ONE as f64 + 0.5) as u32,
-            quota: Quota { probes, successes },
+            failed_after: match self.on_cancel {
+                OnCancel::Neutral => NEVER,
+                OnCancel::Failure => 0,
+                OnCancel::FailureAfter(after) => saturating_nanos(after),
+            },
+            multiplier: (self.multiplier * ONE as f64 + 0.5) as u32,
+            jitter: (self.jitter / 100.0 * ONE as f64 + 0.5) as u32,
+        }
+    }
+
+    /// As for `plan`.
+    pub(crate) const fn probing(&self) -> Probing {
+        Probing {
+            quota: Quota { probes: self.probes as u16, successes: self.successes_or_default() as u16 },
             on_max_wait: self.on_max_wait,
-            on_cancel: self.on_cancel,
-            times_cancelled: matches!(self.on_cancel, OnCancel::FailureAfter(_)),
-            initial_state: self.initial_state,
-        })
+        }
+    }
+
+    const fn successes_or_default(&self) -> u32 {
+        match self.successes {
+            Some(successes) => successes,
+            None if self.probes == 1 => 1,
+            None => 2,
+        }
+    }
+
+    const fn max_or_default(&self) -> Duration {
+        match self.max {
+            Some(max) => max,
+            None => LONGEST,
+        }
+    }
+
+    /// The gate's first word.
+    pub(crate) const fn first(&self, now: Timestamp) -> Word {
+        match self.initial_state {
+            State::Closed | State::HalfOpen => Word::first(Kind::Closed, now.as_millis()),
+            State::ForcedOpen => Word::first(Kind::ForcedOpen, now.as_millis()),
+            State::Disabled => Word::first(Kind::Disabled, now.as_millis()),
+            State::MetricsOnly => Word::first(Kind::MetricsOnly, now.as_millis()),
+            // Without jitter, so that it can be a constant.
+            State::Open => Word::first(Kind::ByHand, now.millis_after(saturating_nanos(self.base))),
+        }
     }
 }
 
@@ -275,21 +308,27 @@ const fn is_wait(wait: Duration) -> bool {
     !wait.is_zero() && wait.as_nanos() <= LONGEST.as_nanos()
 }
 
-/// A checked [`Config`], in the units that the breaker works in: nanoseconds, and millionths for factors.
+/// How the half-open state goes, checked.
+#[derive(Clone, Copy)]
+pub(crate) struct Probing {
+    pub(crate) quota: Quota,
+    pub(crate) on_max_wait: OnMaxWait,
+}
+
+/// Of a cancelled call: no call runs as long.
+const NEVER: u64 = u64::MAX;
+
+/// The times of a checked [`Config`], in the units that the breaker works in: nanoseconds, and millionths for factors.
 #[derive(Clone, Copy)]
 pub(crate) struct Plan {
     base: u64,
     max: u64,
     max_wait: u64,
     seed: u64,
+    /// For how long a cancelled call must have run to be a failure.
+    failed_after: u64,
     multiplier: u32,
     jitter: u32,
-    pub(crate) quota: Quota,
-    pub(crate) on_max_wait: OnMaxWait,
-    pub(crate) on_cancel: OnCancel,
-    /// Whether what a cancelled call counts as depends on how long it ran.
-    pub(crate) times_cancelled: bool,
-    pub(crate) initial_state: State,
 }
 
 impl Plan {
@@ -317,18 +356,23 @@ impl Plan {
         Duration::from_nanos((wait.min(max).div_ceil(1 << FRACTION)) as u64)
     }
 
-    /// When the wait of a breaker that begins open at `now` is over. Without jitter, so that it can be a constant.
-    pub(crate) const fn first_deadline(&self, now: Timestamp) -> u64 {
-        now.millis_after(self.base)
-    }
-
     /// A wait that somebody asked for, at most the maximum.
     pub(crate) fn capped(&self, wait: Duration) -> Duration {
         wait.min(Duration::from_nanos(self.max))
     }
 
-    pub(crate) const fn max_wait(&self) -> Duration {
-        Duration::from_nanos(self.max_wait)
+    pub(crate) const fn max_wait(&self) -> u64 {
+        self.max_wait
+    }
+
+    /// Whether what a cancelled call counts as depends on how long it ran.
+    pub(crate) const fn times_cancelled(&self) -> bool {
+        self.failed_after != NEVER && self.failed_after != 0
+    }
+
+    /// Whether a call that was cancelled after `elapsed` counts as a failure.
+    pub(crate) fn is_failure_if_cancelled(&self, elapsed: Duration) -> bool {
+        self.failed_after != NEVER && saturating_nanos(elapsed) >= self.failed_after
     }
 }
 
@@ -345,7 +389,8 @@ mod tests {
     use super::*;
 
     fn waits(config: Config) -> [u64; 5] {
-        let plan = config.check().unwrap();
+        config.check().unwrap();
+        let plan = config.plan();
         [0, 1, 2, 3, 4].map(|reopened| plan.wait(reopened, 0).as_micros() as u64)
     }
 
@@ -356,13 +401,13 @@ mod tests {
         assert_eq!(waits(base.backoff(1.5)), [1_000_000, 1_500_000, 2_250_000, 3_375_000, 5_062_500]);
         let capped = base.backoff(1.1).max_open(Duration::from_millis(1300));
         assert_eq!(waits(capped), [1_000_000, 1_100_000, 1_210_000, 1_300_000, 1_300_000]);
-        let plan = base.backoff(4000.0).check().unwrap();
+        let plan = base.backoff(4000.0).plan();
         assert_eq!(plan.wait(u64::from(u32::MAX), 0), LONGEST);
     }
 
     #[test]
     fn jitter_spreads_evenly_within_its_bounds_and_is_a_function_of_seed_and_generation() {
-        let plan = |seed| Config::new().open_for(Duration::from_secs(10)).jitter(20.0).seed(seed).check().unwrap();
+        let plan = |seed| Config::new().open_for(Duration::from_secs(10)).jitter(20.0).seed(seed).plan();
         let mut tenths = [0; 10];
         for generation in 0..10_000 {
             let wait = plan(7).wait(0, generation);

@@ -143,12 +143,24 @@ impl fmt::Display for Value {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rejected {
-    pub(crate) state: State,
-    pub(crate) retry_after: Option<Duration>,
-    pub(crate) trip: Option<Trip>,
+    state: State,
+    trip: Option<Trip>,
+    /// In nanoseconds; only an open breaker's is known.
+    retry_after: u64,
 }
 
 impl Rejected {
+    #[inline]
+    pub(crate) const fn open(retry_after: u64, trip: Option<Trip>) -> Self {
+        Self { state: State::Open, trip, retry_after }
+    }
+
+    pub(crate) const fn half_open(trip: Trip) -> Self {
+        Self { state: State::HalfOpen, trip: Some(trip), retry_after: 0 }
+    }
+
+    pub(crate) const FORCED_OPEN: Self = Self { state: State::ForcedOpen, trip: None, retry_after: 0 };
+
     /// The state that rejected the call: open, half-open (all probes' places are taken) or forced open.
     #[must_use]
     pub const fn state(&self) -> State {
@@ -159,7 +171,10 @@ impl Rejected {
     /// or forced open.
     #[must_use]
     pub const fn retry_after(&self) -> Option<Duration> {
-        self.retry_after
+        match self.state {
+            State::Open => Some(Duration::from_nanos(self.retry_after)),
+            _ => None,
+        }
     }
 
     /// Why the breaker opened; none when it was forced open.
@@ -185,7 +200,7 @@ impl fmt::Display for Rejected {
         if let Some(trip) = self.trip {
             write!(f, ": {trip}")?;
         }
-        match self.retry_after {
+        match self.retry_after() {
             Some(wait) => write!(f, "; retry in {}", crate::snapshot::Seconds(wait)),
             None => Ok(()),
         }

@@ -92,7 +92,7 @@ impl<const N: usize> Default for History<N> {
 
 impl<const N: usize> Observer for History<N> {
     #[inline]
-    fn observes_outcomes(&self) -> bool {
+    fn observes_calls(&self) -> bool {
         false
     }
 

@@ -44,10 +44,10 @@ use crate::time::Timestamp;
     note = "a closure is one as `OnTransition::new(closure)`, or by `Builder::on_transition`"
 )]
 pub trait Observer: Send + Sync {
-    /// Whether [`on_outcome`](Self::on_outcome) does anything. Answer `false` where it does not, and no call pays
-    /// for it.
+    /// Whether [`on_outcome`](Self::on_outcome) or [`on_rejected`](Self::on_rejected) does anything. Answer `false`
+    /// where neither does: then they are not called, and no call pays for them.
     #[inline]
-    fn observes_outcomes(&self) -> bool {
+    fn observes_calls(&self) -> bool {
         true
     }
 
@@ -223,7 +223,7 @@ impl WouldTrip {
 /// No observer, at no cost.
 impl Observer for () {
     #[inline]
-    fn observes_outcomes(&self) -> bool {
+    fn observes_calls(&self) -> bool {
         false
     }
 }
@@ -250,7 +250,7 @@ impl<F: Fn(&Transition) + Send + Sync> OnTransition<F> {
 
 impl<F: Fn(&Transition) + Send + Sync> Observer for OnTransition<F> {
     #[inline]
-    fn observes_outcomes(&self) -> bool {
+    fn observes_calls(&self) -> bool {
         false
     }
 
@@ -263,8 +263,8 @@ macro_rules! forward {
     ($($pointer:ty),+) => {$(
         impl<T: Observer + ?Sized> Observer for $pointer {
             #[inline]
-            fn observes_outcomes(&self) -> bool {
-                (**self).observes_outcomes()
+            fn observes_calls(&self) -> bool {
+                (**self).observes_calls()
             }
 
             fn on_transition(&self, transition: &Transition) {
@@ -295,9 +295,9 @@ macro_rules! observe_all {
         #[allow(non_snake_case, reason = "the macro names each variable after its type")]
         impl<$($name: Observer),+> Observer for ($($name,)+) {
             #[inline]
-            fn observes_outcomes(&self) -> bool {
+            fn observes_calls(&self) -> bool {
                 let ($($name,)+) = self;
-                $($name.observes_outcomes())||+
+                $($name.observes_calls())||+
             }
 
             fn on_transition(&self, transition: &Transition) {

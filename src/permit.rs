@@ -40,7 +40,11 @@ pub trait Breaker {
     #[doc(hidden)]
     fn ask_closed(&self) -> Option<Pass>;
 
-    /// The answer of one that is not.
+    /// The answer of one whose open wait is not over: while the callee is down, the answer to nearly every call.
+    #[doc(hidden)]
+    fn ask_open(&self) -> Option<Rejected>;
+
+    /// The answer of one that is not closed.
     #[doc(hidden)]
     fn ask_gate(&self) -> Result<Pass, Rejected>;
 

@@ -87,6 +87,7 @@ pub trait InlinePolicy: Policy {
 pub struct Spec<P: Policy> {
     draft: P::Draft,
     rules: Result<P::Rules, ConfigError>,
+    timed: bool,
 }
 
 impl<P: Policy> Clone for Spec<P> {
@@ -121,13 +122,27 @@ impl<P: Policy> Spec<P> {
             (Ok(first), Ok(second)) => Ok((first, second)),
             (Err(error), _) | (_, Err(error)) => Err(error),
         };
-        Spec { draft: (), rules }
+        Spec { draft: (self.draft, other.draft), rules, timed: self.timed || other.timed }
     }
 
     #[cfg(not(failfast_loom))]
     pub(crate) const fn rules(&self) -> Result<P::Rules, ConfigError> {
         self.rules
     }
+
+    /// Whether it wants to know how long calls take.
+    #[cfg(not(failfast_loom))]
+    pub(crate) const fn is_timed(&self) -> bool {
+        self.timed
+    }
+}
+
+/// A policy, ready to be put into a breaker.
+pub struct Made<P: Policy> {
+    pub(crate) policy: P,
+    pub(crate) rules: P::Rules,
+    /// Whether it wants to know how long calls take.
+    pub(crate) timed: bool,
 }
 
 /// What a breaker can be built from: a [`Spec`], a tuple of them, or a list of [`Rule`]s.
@@ -210,19 +225,18 @@ impl<P: engine::Allocate> IntoPolicy for Spec<P> {
 }
 
 impl<P: engine::Allocate> into::Sealed<P> for Spec<P> {
-    fn into_policy(self) -> Result<(P::Rules, P), ConfigError> {
-        let rules = self.rules?;
-        Ok((rules, P::allocate(&rules)))
+    fn into_policy(self) -> Result<Made<P>, ConfigError> {
+        Ok(Made { rules: self.rules?, policy: P::allocate(&self.draft), timed: self.timed })
     }
 }
 
 pub(crate) mod into {
-    use super::{ConfigError, Policy};
+    use super::{ConfigError, Made, Policy};
 
     /// Checks the numbers and makes the storage.
     pub trait Sealed<P: Policy> {
         #[doc(hidden)]
-        fn into_policy(self) -> Result<(P::Rules, P), ConfigError>;
+        fn into_policy(self) -> Result<Made<P>, ConfigError>;
     }
 }
 
@@ -233,6 +247,10 @@ pub(crate) mod engine {
     /// When a call was settled, read only if it is asked for.
     pub trait Call {
         fn now(&self) -> Timestamp;
+
+        /// Whether it is known when the call began: whether any policy wants to know how long it took.
+        fn is_timed(&self) -> bool;
+
         fn elapsed(&self) -> Duration;
     }
 
@@ -245,9 +263,6 @@ pub(crate) mod engine {
         /// How many policies this is. A breaker is built of at most
         /// [`MAX_POLICIES`](crate::snapshot::MAX_POLICIES).
         const COUNT: usize;
-
-        /// Whether it wants to know how long a call took.
-        fn is_timed(&self, rules: &Self::Rules) -> bool;
 
         /// Whether a call that took so long is slow for any window.
         fn is_slow(&self, rules: &Self::Rules, elapsed: Duration) -> bool;
@@ -272,9 +287,9 @@ pub(crate) mod engine {
         fn limit(&self, rules: &Self::Rules, index: usize, kind: Kind) -> u32;
     }
 
-    /// A policy whose storage follows from its rules.
+    /// A policy whose storage follows from its numbers, which have been checked.
     pub trait Allocate: super::Policy {
-        fn allocate(rules: &Self::Rules) -> Self;
+        fn allocate(draft: &Self::Draft) -> Self;
     }
 }
 
@@ -283,15 +298,10 @@ use engine::{Call, Engine};
 macro_rules! join {
     ($($name:ident $index:tt),+) => {
         impl<$($name: Policy),+> Engine for ($($name,)+) {
-            type Draft = ();
+            type Draft = ($($name::Draft,)+);
             type Rules = ($($name::Rules,)+);
 
             const COUNT: usize = 0 $(+ $name::COUNT)+;
-
-            #[inline]
-            fn is_timed(&self, rules: &Self::Rules) -> bool {
-                $(self.$index.is_timed(&rules.$index))||+
-            }
 
             fn is_slow(&self, rules: &Self::Rules, elapsed: Duration) -> bool {
                 $(self.$index.is_slow(&rules.$index, elapsed))||+
@@ -347,8 +357,8 @@ macro_rules! join {
         impl<$($name: Policy),+> Policy for ($($name,)+) {}
 
         impl<$($name: engine::Allocate),+> engine::Allocate for ($($name,)+) {
-            fn allocate(rules: &Self::Rules) -> Self {
-                ($($name::allocate(&rules.$index),)+)
+            fn allocate(draft: &Self::Draft) -> Self {
+                ($($name::allocate(&draft.$index),)+)
             }
         }
 
@@ -361,13 +371,11 @@ macro_rules! join {
             type Policy = ($($name::Policy,)+);
         }
 
-        #[allow(clippy::type_complexity, reason = "a tuple's rules are a tuple")]
         impl<$($name: IntoPolicy),+> into::Sealed<($($name::Policy,)+)> for ($($name,)+) {
-            fn into_policy(
-                self,
-            ) -> Result<(<($($name::Policy,)+) as Engine>::Rules, ($($name::Policy,)+)), ConfigError> {
+            fn into_policy(self) -> Result<Made<($($name::Policy,)+)>, ConfigError> {
                 let parts = ($(self.$index.into_policy()?,)+);
-                Ok((($(parts.$index.0,)+), ($(parts.$index.1,)+)))
+                let timed = $(parts.$index.timed)||+;
+                Ok(Made { policy: ($(parts.$index.policy,)+), rules: ($(parts.$index.rules,)+), timed })
             }
         }
     };

@@ -1,6 +1,7 @@
 //! What a breaker looks like from outside.
 
 use core::fmt;
+use core::num::NonZeroU64;
 use core::time::Duration;
 
 use crate::raw::gate::{Kind, Probes};
@@ -111,18 +112,23 @@ impl Reason {
     }
 
     /// None unless the kind is open.
-    pub(crate) fn of(kind: Kind) -> Option<Self> {
-        Some(match kind {
-            Kind::ConsecutiveFailures => Self::ConsecutiveFailures,
-            Kind::Failures => Self::Failures,
-            Kind::FailureRate => Self::FailureRate,
-            Kind::SlowCallRate => Self::SlowCallRate,
-            Kind::Requested | Kind::ProbeRequested => Self::Requested,
-            Kind::ProbeFailed => Self::ProbeFailed,
-            Kind::ProbeTimeout => Self::ProbeTimeout,
-            Kind::ByHand | Kind::ProbeByHand => Self::ByHand,
-            Kind::Closed | Kind::MetricsOnly | Kind::Disabled | Kind::ForcedOpen | Kind::HalfOpen => return None,
-        })
+    #[inline]
+    pub(crate) const fn of(kind: Kind) -> Option<Self> {
+        // The kinds that are open are the last ones, in this order.
+        const OPEN: [Reason; 10] = [
+            Reason::ConsecutiveFailures,
+            Reason::Failures,
+            Reason::FailureRate,
+            Reason::SlowCallRate,
+            Reason::Requested,
+            Reason::ByHand,
+            Reason::ProbeFailed,
+            Reason::ProbeTimeout,
+            Reason::Requested,
+            Reason::ByHand,
+        ];
+        let (kind, first) = (kind as usize, Kind::ConsecutiveFailures as usize);
+        if kind < first { None } else { Some(OPEN[kind - first]) }
     }
 }
 
@@ -202,6 +208,43 @@ pub enum Span {
     Time(Duration),
 }
 
+/// A [`Span`] in one word, so that a rejection is small: it is made in nanoseconds, and read seldom.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PackedSpan(NonZeroU64);
+
+impl PackedSpan {
+    pub(crate) const STREAK: Self = Self::pack(0, 1);
+
+    pub(crate) const fn calls(calls: u32) -> Self {
+        Self::pack(calls as u64, 2)
+    }
+
+    /// At most ten years, which is below 2^62 nanoseconds.
+    pub(crate) const fn time(nanos: u64) -> Self {
+        Self::pack(nanos, 3)
+    }
+
+    const fn pack(length: u64, kind: u64) -> Self {
+        // The kind is never 0.
+        Self(NonZeroU64::MIN.saturating_add((length << 2 | kind) - 1))
+    }
+
+    const fn get(self) -> Span {
+        let length = self.0.get() >> 2;
+        match self.0.get() & 3 {
+            1 => Span::Streak,
+            2 => Span::Calls(length as u32),
+            _ => Span::Time(Duration::from_nanos(length)),
+        }
+    }
+}
+
+impl fmt::Debug for PackedSpan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.get().fmt(f)
+    }
+}
+
 /// The counts of one policy.
 ///
 /// ```
@@ -222,18 +265,35 @@ pub enum Span {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counts {
-    pub(crate) span: Span,
-    pub(crate) min_calls: u32,
+    span: PackedSpan,
     pub(crate) total: u64,
     pub(crate) failed: u64,
-    pub(crate) slow: Option<u64>,
+    slow: u64,
+    min_calls: u32,
 }
 
+/// Where nothing is known to be slow.
+const UNTIMED: u64 = u64::MAX;
+
 impl Counts {
+    #[inline]
+    pub(crate) const fn new(span: PackedSpan, min_calls: u32, total: u64, failed: u64, slow: Option<u64>) -> Self {
+        let slow = match slow {
+            Some(slow) => slow,
+            None => UNTIMED,
+        };
+        Self { span, total, failed, slow, min_calls }
+    }
+
+    #[inline]
+    pub(crate) const fn streak(failures: u64) -> Self {
+        Self::new(PackedSpan::STREAK, 0, failures, failures, None)
+    }
+
     /// What is counted over.
     #[must_use]
     pub const fn span(&self) -> Span {
-        self.span
+        self.span.get()
     }
 
     /// Calls in the window. For a streak, the failures in a row.
@@ -257,7 +317,7 @@ impl Counts {
     /// Calls in the window that were slow, failed ones too; none without a slow-call limit.
     #[must_use]
     pub const fn slow(&self) -> Option<u64> {
-        self.slow
+        if self.slow == UNTIMED { None } else { Some(self.slow) }
     }
 
     /// The share of failed calls in percent; none while there are fewer than `min_calls`, and for a streak.
@@ -270,11 +330,11 @@ impl Counts {
     /// and for a streak.
     #[must_use]
     pub fn slow_call_rate(&self) -> Option<f64> {
-        self.rate(self.slow?)
+        self.rate(self.slow()?)
     }
 
     fn rate(&self, count: u64) -> Option<f64> {
-        let known = self.span != Span::Streak && self.total > 0 && self.total >= u64::from(self.min_calls);
+        let known = self.span != PackedSpan::STREAK && self.total > 0 && self.total >= u64::from(self.min_calls);
         known.then(|| count as f64 * 100.0 / self.total as f64)
     }
 }
@@ -349,7 +409,7 @@ impl fmt::Display for Trip {
             Reason::ConsecutiveFailures | Reason::Failures | Reason::FailureRate | Reason::SlowCallRate => self.counts,
             _ => None,
         };
-        let Some(Counts { span, total, failed, slow, .. }) = counts else {
+        let Some(counts) = counts else {
             return f.write_str(match self.reason {
                 Reason::ConsecutiveFailures => "too many calls failed in a row",
                 Reason::Failures | Reason::FailureRate => "too many calls failed",
@@ -361,18 +421,17 @@ impl fmt::Display for Trip {
             });
         };
         if self.reason == Reason::ConsecutiveFailures {
-            return write!(f, "{} failed in a row (limit {})", Plural(failed, "call"), self.limit);
+            return write!(f, "{} failed in a row (limit {})", Plural(counts.failed, "call"), self.limit);
         }
         let (count, what) = match self.reason {
-            Reason::SlowCallRate if slow == Some(1) => (1, "was slow"),
-            Reason::SlowCallRate => (slow.unwrap_or(0), "were slow"),
-            _ => (failed, "failed"),
+            Reason::SlowCallRate if counts.slow == 1 => (1, "was slow"),
+            Reason::SlowCallRate => (counts.slow, "were slow"),
+            _ => (counts.failed, "failed"),
         };
-        match span {
-            Span::Time(length) => {
-                write!(f, "{count} of {} in the last {} {what}", Plural(total, "call"), Seconds(length))?;
-            }
-            _ => write!(f, "{count} of the last {} {what}", Plural(total, "call"))?,
+        let total = Plural(counts.total, "call");
+        match counts.span() {
+            Span::Time(length) => write!(f, "{count} of {total} in the last {} {what}", Seconds(length))?,
+            _ => write!(f, "{count} of the last {total} {what}")?,
         }
         match self.reason {
             Reason::Failures => write!(f, " (limit {})", self.limit),
@@ -402,19 +461,19 @@ impl ProbeCounts {
     /// Probes admitted: those in flight and those that ended.
     #[must_use]
     pub const fn admitted(&self) -> u32 {
-        self.0.admitted
+        self.0.admitted as u32
     }
 
     /// Probes that succeeded.
     #[must_use]
     pub const fn succeeded(&self) -> u32 {
-        self.0.succeeded
+        self.0.succeeded as u32
     }
 
     /// Probes that failed, or were slow.
     #[must_use]
     pub const fn failed(&self) -> u32 {
-        self.0.failed
+        self.0.failed as u32
     }
 }
 
@@ -491,14 +550,8 @@ impl Snapshot {
     /// while forced open or disabled, and while the thread that opened it has not yet published them.
     #[must_use]
     pub fn window(&self) -> Counts {
-        let window = self.counts.iter().find(|counts| counts.span != Span::Streak);
-        window.or_else(|| self.counts.get(0)).unwrap_or(Counts {
-            span: Span::Streak,
-            min_calls: 0,
-            total: 0,
-            failed: 0,
-            slow: None,
-        })
+        let window = self.counts.iter().find(|counts| counts.span != PackedSpan::STREAK);
+        window.or_else(|| self.counts.get(0)).unwrap_or(Counts::streak(0))
     }
 
     /// The failures in a row, if a policy counts them.
@@ -511,7 +564,7 @@ impl Snapshot {
     /// ```
     #[must_use]
     pub fn consecutive_failures(&self) -> Option<u64> {
-        self.counts.iter().find(|counts| counts.span == Span::Streak).map(|counts| counts.failed)
+        self.counts.iter().find(|counts| counts.span == PackedSpan::STREAK).map(|counts| counts.failed)
     }
 
     /// The counts of every policy, in their order.
@@ -545,7 +598,7 @@ impl fmt::Display for Snapshot {
             write!(f, ": {trip}")?;
         } else if matches!(self.state, State::Closed | State::MetricsOnly) {
             let counts = self.window();
-            match counts.span {
+            match counts.span() {
                 Span::Streak => write!(f, ": {} failed in a row", Plural(counts.failed, "call"))?,
                 Span::Calls(_) => write!(f, ": {} of the last {} failed", counts.failed, Plural(counts.total, "call"))?,
                 Span::Time(length) => {

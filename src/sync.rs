@@ -6,6 +6,8 @@ mod model;
 #[cfg(failfast_loom)]
 #[allow(unreachable_pub, reason = "the models ask for faults")]
 pub use model::{AtomicU64, Fault};
+/// For counts that nothing hangs on: loom need not see them.
+pub(crate) use portable_atomic::AtomicU32;
 #[cfg(not(failfast_loom))]
 pub(crate) use portable_atomic::AtomicU64;
 

@@ -1,5 +1,7 @@
 //! What is seen of a breaker from outside: its effective state, its counts, and what led to them.
 
+use core::time::Duration;
+
 use crate::breaker::CircuitBreaker;
 use crate::clock::Clock;
 use crate::observer::Observer;
@@ -54,7 +56,7 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
                     trip.reason = reason;
                 }
                 since = match decided.kind() {
-                    Kind::HalfOpen => Some(decided.time(now).earlier_by(self.plan.max_wait())),
+                    Kind::HalfOpen => Some(decided.time(now).earlier_by(Duration::from_nanos(self.plan.max_wait()))),
                     _ if over => Some(decided.time(now)),
                     _ if decided != word => Some(word.time(now)),
                     _ => self.opened.read(word.generation()).map(Timestamp::from_millis),
@@ -77,11 +79,11 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
     }
 
     /// The windows as they were when the outage of the open or half-open gate `word` began: all of them, or none while
-    /// they are not yet published. The culprit is published last.
+    /// they are not yet published. The note of the culprit is published last.
     fn evidence(&self, word: Word) -> CountsList {
         let mut counts = CountsList::default();
         if let Some(outage) = self.gate.outage(word) {
-            if self.culprit.read(outage.start).is_some() {
+            if self.note.read(outage.start).is_some() {
                 let published = |index| self.policy.published(&self.rules, outage.start, index);
                 (0..P::COUNT).filter_map(published).for_each(|policy| counts.push(policy));
             }
@@ -91,10 +93,11 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
 
     /// Why the open or half-open gate `word` opened. No window is walked for it: it is made of published words. None
     /// if the gate was half-open and has moved on.
+    #[inline(always)]
     pub(crate) fn trip_of(&self, word: Word) -> Option<Trip> {
         let outage = self.gate.outage(word);
         let kind = if word.kind() == Kind::HalfOpen { outage?.kind } else { word.kind() };
-        let culprit = outage.and_then(|outage| Some((outage.start, self.culprit.read(outage.start)?)));
+        let culprit = outage.and_then(|outage| Some((outage.start, self.note.read(outage.start)?)));
         let index = culprit.map_or(0, |(_, culprit)| culprit.saturating_sub(1)) as usize;
         let counts = culprit.and_then(|(start, _)| self.policy.published(&self.rules, start, index));
         self.trip(kind, index, counts)

@@ -35,7 +35,7 @@ impl Clock for Time {
 pub struct Log(Mutex<Vec<Transition>>);
 
 impl Observer for Log {
-    fn observes_outcomes(&self) -> bool {
+    fn observes_calls(&self) -> bool {
         false
     }
 

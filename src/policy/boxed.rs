@@ -3,8 +3,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::engine::{Call, Engine};
-use super::window::WindowRules;
-use super::{Causes, Consecutive, CountWindow, HeapBuckets, HeapCalls, Period, Policy, Spec, TimeWindow};
+use super::{Causes, Consecutive, CountWindow, HeapBuckets, HeapCalls, Made, Period, Policy, Spec, TimeWindow};
 use crate::error::{ConfigError, Value};
 use crate::policy::into::Sealed;
 use crate::raw::gate::Kind;
@@ -43,7 +42,7 @@ enum Kinds<A, B, C> {
     Time(C),
 }
 
-type Joined = Kinds<(u32, Consecutive), (WindowRules, CountWindow<HeapCalls>), (WindowRules, TimeWindow<HeapBuckets>)>;
+type Joined = Kinds<Made<Consecutive>, Made<CountWindow<HeapCalls>>, Made<TimeWindow<HeapBuckets>>>;
 
 impl From<Spec<Consecutive>> for Rule {
     fn from(spec: Spec<Consecutive>) -> Self {
@@ -63,13 +62,13 @@ impl From<Spec<TimeWindow<HeapBuckets>>> for Rule {
     }
 }
 
-/// Calls a method of whichever policy it is.
+/// Does the same with whichever policy it is.
 macro_rules! each {
-    ($policy:expr, |$rules:pat_param, $inner:ident| $call:expr) => {
+    ($policy:expr, |$made:ident| $what:expr) => {
         match $policy {
-            Kinds::Consecutive(($rules, $inner)) => $call,
-            Kinds::Count(($rules, $inner)) => $call,
-            Kinds::Time(($rules, $inner)) => $call,
+            Kinds::Consecutive($made) => $what,
+            Kinds::Count($made) => $what,
+            Kinds::Time($made) => $what,
         }
     };
 }
@@ -80,45 +79,40 @@ impl Engine for BoxPolicy {
 
     const COUNT: usize = MAX_POLICIES;
 
-    #[inline]
-    fn is_timed(&self, (): &()) -> bool {
-        self.0.iter().any(|policy| each!(policy, |rules, policy| policy.is_timed(rules)))
-    }
-
     fn is_slow(&self, (): &(), elapsed: Duration) -> bool {
-        self.0.iter().any(|policy| each!(policy, |rules, policy| policy.is_slow(rules, elapsed)))
+        self.0.iter().any(|policy| each!(policy, |made| made.policy.is_slow(&made.rules, elapsed)))
     }
 
     fn record(&self, (): &(), period: Period<'_>, failed: bool, call: &impl Call) -> Causes {
-        let record = |policy: &Joined| each!(policy, |rules, policy| policy.record(rules, period, failed, call));
+        let record = |policy: &Joined| each!(policy, |made| made.policy.record(&made.rules, period, failed, call));
         let each = self.0.iter().map(record).enumerate();
         each.fold(Causes::NONE, |joined, (index, causes)| joined.and(causes.behind(index)))
     }
 
     fn begin(&self, period: Period<'_>) {
         for policy in &self.0 {
-            each!(policy, |_, policy| policy.begin(period));
+            each!(policy, |made| made.policy.begin(period));
         }
     }
 
     fn live(&self, (): &(), generation: u64, now: Timestamp, list: &mut CountsList) {
         for policy in &self.0 {
-            each!(policy, |rules, policy| policy.live(rules, generation, now, list));
+            each!(policy, |made| made.policy.live(&made.rules, generation, now, list));
         }
     }
 
     fn publish(&self, generation: u64, counts: &mut dyn Iterator<Item = Counts>) {
         for policy in &self.0 {
-            each!(policy, |_, policy| policy.publish(generation, counts));
+            each!(policy, |made| made.policy.publish(generation, counts));
         }
     }
 
     fn published(&self, (): &(), generation: u64, index: usize) -> Option<Counts> {
-        each!(self.0.get(index)?, |rules, policy| policy.published(rules, generation, 0))
+        each!(self.0.get(index)?, |made| made.policy.published(&made.rules, generation, 0))
     }
 
     fn limit(&self, (): &(), index: usize, kind: Kind) -> u32 {
-        self.0.get(index).map_or(0, |policy| each!(policy, |rules, policy| policy.limit(rules, 0, kind)))
+        self.0.get(index).map_or(0, |policy| each!(policy, |made| made.policy.limit(&made.rules, 0, kind)))
     }
 }
 
@@ -133,13 +127,13 @@ impl<const N: usize> super::IntoPolicy for [Rule; N] {
 }
 
 impl<const N: usize> Sealed<BoxPolicy> for [Rule; N] {
-    fn into_policy(self) -> Result<((), BoxPolicy), ConfigError> {
+    fn into_policy(self) -> Result<Made<BoxPolicy>, ConfigError> {
         Vec::from(self).into_policy()
     }
 }
 
 impl Sealed<BoxPolicy> for Vec<Rule> {
-    fn into_policy(self) -> Result<((), BoxPolicy), ConfigError> {
+    fn into_policy(self) -> Result<Made<BoxPolicy>, ConfigError> {
         if self.is_empty() || self.len() > MAX_POLICIES {
             return Err(ConfigError::new("policies", Value::Count(self.len() as u64), "must be from 1 to 8"));
         }
@@ -150,7 +144,8 @@ impl Sealed<BoxPolicy> for Vec<Rule> {
                 Kinds::Time(spec) => Kinds::Time(spec.into_policy()?),
             })
         };
-        let policies: Result<Box<[Joined]>, ConfigError> = self.into_iter().map(make).collect();
-        Ok(((), BoxPolicy(policies?)))
+        let policies = self.into_iter().map(make).collect::<Result<Box<[Joined]>, ConfigError>>()?;
+        let timed = policies.iter().any(|policy| each!(policy, |made| made.timed));
+        Ok(Made { policy: BoxPolicy(policies), rules: (), timed })
     }
 }

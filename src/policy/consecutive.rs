@@ -6,7 +6,7 @@ use crate::error::{ConfigError, Value};
 use crate::raw::bits::{Field, GENERATION_BITS};
 use crate::raw::gate::Kind;
 use crate::raw::published::Published;
-use crate::snapshot::{Counts, CountsList, Span};
+use crate::snapshot::{Counts, CountsList};
 use crate::sync::{AtomicU64, Ordering, const_fn};
 use crate::time::Timestamp;
 
@@ -43,7 +43,7 @@ impl Consecutive {
         } else {
             Ok(failures)
         };
-        Spec { draft: (), rules }
+        Spec { draft: (), rules, timed: false }
     }
 
     const_fn! {
@@ -89,11 +89,6 @@ impl Engine for Consecutive {
 
     const COUNT: usize = 1;
 
-    #[inline]
-    fn is_timed(&self, _: &u32) -> bool {
-        false
-    }
-
     fn is_slow(&self, _: &u32, _: Duration) -> bool {
         false
     }
@@ -123,7 +118,7 @@ impl Engine for Consecutive {
     fn live(&self, _: &u32, generation: u64, _: Timestamp, list: &mut CountsList) {
         // ORDERING: Acquire, pairs with the Release of `update`.
         let word = self.streak.load(Ordering::Acquire);
-        list.push(counts(if TAG.get(word) == generation { STREAK.get(word) } else { 0 }));
+        list.push(Counts::streak(if TAG.get(word) == generation { STREAK.get(word) } else { 0 }));
     }
 
     fn publish(&self, generation: u64, list: &mut dyn Iterator<Item = Counts>) {
@@ -133,16 +128,12 @@ impl Engine for Consecutive {
     }
 
     fn published(&self, _: &u32, generation: u64, _: usize) -> Option<Counts> {
-        self.published.read(generation).map(counts)
+        self.published.read(generation).map(Counts::streak)
     }
 
     fn limit(&self, limit: &u32, _: usize, _: Kind) -> u32 {
         *limit
     }
-}
-
-fn counts(streak: u64) -> Counts {
-    Counts { span: Span::Streak, min_calls: 0, total: streak, failed: streak, slow: None }
 }
 
 impl Policy for Consecutive {}
@@ -153,7 +144,7 @@ impl super::InlinePolicy for Consecutive {
 }
 
 impl super::engine::Allocate for Consecutive {
-    fn allocate(_: &u32) -> Self {
+    fn allocate((): &()) -> Self {
         Self::empty()
     }
 }

@@ -421,13 +421,13 @@ impl<S: Calls> CountWindow<S> {
 
     /// The marks of the outcomes that those under `head` have pushed out, in the places of those that did it.
     fn pushed_out(&self, rules: &WindowRules, head: Head) -> Marks {
-        let (whole, rest) = (u64::from(rules.calls / CHUNK), rules.calls % CHUNK);
+        let (whole, rest) = (u64::from(rules.size / CHUNK), rules.size % CHUNK);
         // N calls before the chunk's first outcome lies one of `earlier`, N before its last one of `later`.
         let finished = |behind| Marks(OUTCOMES.get(Self::read_under(self.slot(head.number().wrapping_sub(behind)))));
         let later = if whole == 0 { head.marks() } else { finished(whole) }.later_by(rest);
         let earlier = if rest == 0 { Marks(0) } else { finished(whole + 1).earlier_by(CHUNK - rest) };
         // While the window fills up nothing is pushed out: the places below the one that fills it are not real.
-        let missing = if head.is_full() { 0 } else { u64::from(rules.calls).saturating_sub(head.chunk_start()) };
+        let missing = if head.is_full() { 0 } else { u64::from(rules.size).saturating_sub(head.chunk_start()) };
         let real = FAILED.max() << missing.min(u64::from(CHUNK));
         let used = (1 << head.used()) - 1;
         later.or(earlier).and(Marks::both(real & used))
@@ -449,7 +449,7 @@ impl<S: Calls> CountWindow<S> {
         // Under a head that has moved on this may be nonsense, which is thrown away, but must not overflow.
         let after = |before: u64, added: u64, removed| (before + added).saturating_sub(removed);
         Tally {
-            total: if self.is_full(rules, head) { u64::from(rules.calls) } else { head.recorded() },
+            total: if self.is_full(rules, head) { u64::from(rules.size) } else { head.recorded() },
             failed: after(failed, head.marks().failed(), pushed_out.failed()),
             slow: after(slow, head.marks().slow(), pushed_out.slow()),
         }
@@ -465,7 +465,7 @@ impl<S: Calls> CountWindow<S> {
     }
 
     fn is_full(&self, rules: &WindowRules, head: Head) -> bool {
-        head.is_full() || head.recorded() >= u64::from(rules.calls)
+        head.is_full() || head.recorded() >= u64::from(rules.size)
     }
 
     /// Writes down what the finished chunk of `head` leaves behind: its outcomes go to the ring, and what the window
@@ -557,18 +557,13 @@ impl<S: Calls> Engine for CountWindow<S> {
 
     const COUNT: usize = 1;
 
-    #[inline]
-    fn is_timed(&self, rules: &WindowRules) -> bool {
-        rules.is_timed()
-    }
-
     fn is_slow(&self, rules: &WindowRules, elapsed: Duration) -> bool {
-        rules.is_timed() && rules.is_slow(elapsed)
+        rules.is_slow(elapsed)
     }
 
     #[inline(always)]
     fn record(&self, rules: &WindowRules, period: Period<'_>, failed: bool, call: &impl Call) -> Causes {
-        let slow = rules.is_timed() && rules.is_slow(call.elapsed());
+        let slow = call.is_timed() && rules.was_slow(call);
         let head = self.load();
         if !failed && !slow && head.generation() == period.generation() {
             // One more success for a full window of nothing else: it stays what it is.
@@ -630,7 +625,7 @@ where
 }
 
 impl<S: Calls> super::engine::Allocate for CountWindow<S> {
-    fn allocate(rules: &WindowRules) -> Self {
-        Self::with(S::ring(rules.calls))
+    fn allocate(draft: &WindowDraft) -> Self {
+        Self::with(S::ring(draft.size.calls()))
     }
 }

@@ -275,7 +275,7 @@ struct Position {
 
 impl Position {
     fn of(bucket: u64, rules: &WindowRules) -> Self {
-        let buckets = u64::from(rules.buckets);
+        let buckets = u64::from(rules.size);
         Self { lap: bucket / buckets, slot: (bucket % buckets) as usize }
     }
 
@@ -289,7 +289,7 @@ impl Position {
 
     #[inline]
     fn bucket(self, rules: &WindowRules) -> u64 {
-        self.lap * u64::from(rules.buckets) + self.slot as u64
+        self.lap * u64::from(rules.size) + self.slot as u64
     }
 
     /// A cell of this bucket in `generation`, with nothing counted.
@@ -338,7 +338,7 @@ impl<S: Buckets> TimeWindow<S> {
         let mine = Position::of(bucket, rules);
         let mut latest = self.latest();
         loop {
-            let entered = bucket.saturating_sub(latest.bucket(rules)).min(u64::from(rules.buckets));
+            let entered = bucket.saturating_sub(latest.bucket(rules)).min(u64::from(rules.size));
             if entered == 0 {
                 return mine;
             }
@@ -403,7 +403,7 @@ impl<S: Buckets> TimeWindow<S> {
     #[inline(never)]
     fn first_count(&self, rules: &WindowRules, period: Period<'_>, mine: Position, old: u64) -> Option<u64> {
         let empty = mine.empty_cell(period.generation());
-        let left = mine.bucket(rules).saturating_add(u64::from(rules.buckets));
+        let left = mine.bucket(rules).saturating_add(u64::from(rules.size));
         let older = old.wrapping_sub(empty) > COUNT.max() && self.latest().bucket(rules) < left && period.is_current();
         older.then_some(empty + 1)
     }
@@ -414,7 +414,7 @@ impl<S: Buckets> TimeWindow<S> {
             let position = latest.latest_in(slot)?;
             // ORDERING: Acquire, pairs with `count`.
             let count = cell.load(Ordering::Acquire).wrapping_sub(position.empty_cell(generation));
-            let in_window = position.bucket(rules).saturating_add(u64::from(rules.buckets)) > newest;
+            let in_window = position.bucket(rules).saturating_add(u64::from(rules.size)) > newest;
             (count <= COUNT.max() && in_window).then_some(count)
         };
         row.iter().enumerate().filter_map(count).sum()
@@ -471,7 +471,7 @@ impl<S: Buckets> TimeWindow<S> {
         let trouble = self.trouble.load(Ordering::Acquire);
         let bucket = latest.bucket(rules);
         let age = bucket.wrapping_sub(BUCKET.get(trouble)) & BUCKET.max();
-        if TROUBLE_TAG.get(trouble) != generation || age >= u64::from(rules.buckets) {
+        if TROUBLE_TAG.get(trouble) != generation || age >= u64::from(rules.size) {
             return Causes::NONE;
         }
         let quiet = TROUBLE_TAG.put(generation) | BUCKET.put(bucket) | SEQUENCE.put(SEQUENCE.get(trouble));
@@ -495,18 +495,13 @@ impl<S: Buckets> Engine for TimeWindow<S> {
 
     const COUNT: usize = 1;
 
-    #[inline]
-    fn is_timed(&self, rules: &WindowRules) -> bool {
-        rules.is_timed()
-    }
-
     fn is_slow(&self, rules: &WindowRules, elapsed: Duration) -> bool {
-        rules.is_timed() && rules.is_slow(elapsed)
+        rules.is_slow(elapsed)
     }
 
     #[inline(always)]
     fn record(&self, rules: &WindowRules, period: Period<'_>, failed: bool, call: &impl Call) -> Causes {
-        let slow = rules.is_timed() && rules.is_slow(call.elapsed());
+        let slow = call.is_timed() && rules.was_slow(call);
         let now = call.now().as_nanos();
         if failed || slow {
             return self.record_trouble(rules, period, failed, slow, now);
@@ -585,7 +580,8 @@ impl<const B: usize, const S: usize> super::InlinePolicy for LastTime<B, S> {
 }
 
 impl<S: Buckets> super::engine::Allocate for TimeWindow<S> {
-    fn allocate(rules: &WindowRules) -> Self {
-        Self::with(S::cells(rules.buckets, rules.stripes))
+    fn allocate(draft: &WindowDraft) -> Self {
+        let (buckets, stripes) = draft.size.buckets();
+        Self::with(S::cells(buckets, stripes))
     }
 }

@@ -2,13 +2,13 @@
 
 use core::time::Duration;
 
-use super::engine::Engine;
+use super::engine::{Call, Engine};
 use super::{Causes, Policy, Spec};
 use crate::config::LONGEST;
 use crate::error::{ConfigError, Value};
 use crate::raw::gate::Kind;
 use crate::raw::published::Published;
-use crate::snapshot::{Counts, HUNDRED_PERCENT, Span};
+use crate::snapshot::{Counts, HUNDRED_PERCENT, PackedSpan};
 use crate::sync::const_fn;
 use crate::time::saturating_nanos;
 
@@ -38,7 +38,7 @@ pub trait Window: Policy + Engine<Draft = WindowDraft, Rules = WindowRules> {}
 /// What the thresholds were set to.
 #[derive(Clone, Copy, Debug)]
 pub struct WindowDraft {
-    size: Size,
+    pub(super) size: Size,
     min_calls: Option<u32>,
     failures: Option<u32>,
     failure_rate: Option<f64>,
@@ -47,27 +47,41 @@ pub struct WindowDraft {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Size {
+pub(super) enum Size {
     Calls(u32),
     Time { length: Duration, buckets: u32, stripes: u32 },
+}
+
+impl Size {
+    pub(super) fn calls(self) -> u32 {
+        match self {
+            Self::Calls(calls) => calls,
+            Self::Time { .. } => 0,
+        }
+    }
+
+    /// How many buckets, and in how many stripes.
+    pub(super) fn buckets(self) -> (u32, u32) {
+        match self {
+            Self::Calls(_) => (0, 0),
+            Self::Time { buckets, stripes, .. } => (buckets, stripes),
+        }
+    }
 }
 
 /// The checked numbers of a window.
 #[derive(Clone, Copy, Debug)]
 pub struct WindowRules {
-    pub(super) span: Span,
+    /// The length of a time window's bucket in nanoseconds, 0 for a count window.
+    pub(super) bucket: u64,
+    /// A count window's calls, a time window's buckets.
+    pub(super) size: u32,
     min_calls: u32,
     failures: u32,
     failure_rate: u32,
     slow_call_rate: u32,
+    /// In nanoseconds; without a limit, no call takes longer.
     slow_call_limit: u64,
-    /// A count window's calls.
-    pub(super) calls: u32,
-    /// A time window's buckets.
-    pub(super) buckets: u32,
-    pub(super) stripes: u32,
-    /// The length of a bucket in nanoseconds.
-    pub(super) bucket: u64,
 }
 
 /// The most calls that a count window can hold; [`CountWindow`](crate::CountWindow) has the fields that say so.
@@ -140,7 +154,7 @@ impl<P: Window> Spec<P> {
             slow_call_limit: None,
             slow_call_rate: None,
         };
-        Spec { draft, rules: draft.check() }
+        Spec { draft, rules: draft.check(), timed: false }
     }
 
     #[cfg(feature = "alloc")]
@@ -152,7 +166,9 @@ impl<P: Window> Spec<P> {
     }
 
     const fn checked(self) -> Self {
-        Spec { draft: self.draft, rules: self.draft.check() }
+        let rules = self.draft.check();
+        let timed = matches!(rules, Ok(WindowRules { slow_call_rate: 1.., .. }));
+        Spec { draft: self.draft, rules, timed }
     }
 }
 
@@ -161,12 +177,12 @@ impl WindowDraft {
         use Value::{Count, Missing, Percent, Time};
         let Self { min_calls, failures, failure_rate, slow_call_limit, slow_call_rate, .. } = *self;
 
-        let (span, most, buckets, stripes, bucket) = match self.size {
+        let (size, most, bucket) = match self.size {
             Size::Calls(calls) => {
                 if calls == 0 || calls > MAX_CALLS {
                     return Err(ConfigError::new("window.calls", Count(calls as u64), "must be from 1 to 1000000"));
                 }
-                (Span::Calls(calls), calls, 0, 0, 0)
+                (calls, calls, 0)
             }
             Size::Time { length, buckets, stripes } => {
                 if buckets == 0 || buckets > MAX_BUCKETS {
@@ -183,7 +199,7 @@ impl WindowDraft {
                     let error = ConfigError::new("window.length", Time(length), legal);
                     return Err(error.bound(Count(buckets as u64)));
                 }
-                (Span::Time(length), u32::MAX, buckets, stripes, nanos / buckets as u64)
+                (buckets, u32::MAX, nanos / buckets as u64)
             }
         };
 
@@ -231,18 +247,7 @@ impl WindowDraft {
             let legal = "must have at least one of failures, failure_rate and slow_calls";
             return Err(ConfigError::new("window.thresholds", Missing, legal));
         }
-        Ok(WindowRules {
-            span,
-            min_calls,
-            failures,
-            failure_rate,
-            slow_call_rate,
-            slow_call_limit,
-            calls: most,
-            buckets,
-            stripes,
-            bucket,
-        })
+        Ok(WindowRules { bucket, size, min_calls, failures, failure_rate, slow_call_rate, slow_call_limit })
     }
 }
 
@@ -276,6 +281,13 @@ impl WindowRules {
         saturating_nanos(elapsed) > self.slow_call_limit
     }
 
+    /// Whether a call that was timed was slow. It may have been timed for another policy, and only that one reads the
+    /// clock once more.
+    #[inline]
+    pub(super) fn was_slow(&self, call: &impl Call) -> bool {
+        self.is_timed() && self.is_slow(call.elapsed())
+    }
+
     /// Which thresholds these counts have reached.
     pub(super) fn causes(&self, tally: Tally) -> Causes {
         let reaches = |rate: u32, count: u64| {
@@ -306,8 +318,11 @@ impl WindowRules {
 
     pub(super) fn counts(&self, tally: Tally) -> Counts {
         let Tally { total, failed, slow } = tally;
-        let slow = self.is_timed().then_some(slow);
-        Counts { span: self.span, min_calls: self.min_calls, total, failed, slow }
+        let span = match self.bucket {
+            0 => PackedSpan::calls(self.size),
+            bucket => PackedSpan::time(bucket * u64::from(self.size)),
+        };
+        Counts::new(span, self.min_calls, total, failed, self.is_timed().then_some(slow))
     }
 }
 
@@ -337,7 +352,7 @@ impl Evidence {
         if let Some(counts) = counts {
             self.total.publish(generation, counts.total);
             self.failed.publish(generation, counts.failed);
-            self.slow.publish(generation, counts.slow.unwrap_or(0));
+            self.slow.publish(generation, counts.slow().unwrap_or(0));
         }
     }
 

@@ -20,6 +20,10 @@ impl Field {
         Self { shift, len }
     }
 
+    pub(crate) const fn len(self) -> u32 {
+        self.len
+    }
+
     pub(crate) const fn max(self) -> u64 {
         u64::MAX >> (u64::BITS - self.len)
     }

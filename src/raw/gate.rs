@@ -53,7 +53,8 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 15] = [
+    /// By their numbers; the last one stands for a number that no kind has.
+    const ALL: [Self; 1 << KIND.len()] = [
         Self::Closed,
         Self::MetricsOnly,
         Self::Disabled,
@@ -69,10 +70,12 @@ impl Kind {
         Self::ProbeTimeout,
         Self::ProbeRequested,
         Self::ProbeByHand,
+        Self::ProbeByHand,
     ];
 
+    #[inline]
     fn from_bits(bits: u64) -> Self {
-        Self::ALL[(bits as usize).min(Self::ALL.len() - 1)]
+        Self::ALL[(bits & KIND.max()) as usize]
     }
 
     pub(crate) fn is_open(self) -> bool {
@@ -144,8 +147,8 @@ impl Word {
 /// What a half-open period asks of its probes.
 #[derive(Clone, Copy)]
 pub(crate) struct Quota {
-    pub(crate) probes: u32,
-    pub(crate) successes: u32,
+    pub(crate) probes: u16,
+    pub(crate) successes: u16,
 }
 
 /// How a probe ended.
@@ -176,17 +179,17 @@ pub(crate) enum Admission {
 /// The probes of one half-open period.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Probes {
-    pub(crate) admitted: u32,
-    pub(crate) succeeded: u32,
-    pub(crate) failed: u32,
+    pub(crate) admitted: u16,
+    pub(crate) succeeded: u16,
+    pub(crate) failed: u16,
 }
 
 impl Probes {
     fn of(word: u64) -> Self {
         Self {
-            admitted: ADMITTED.get(word) as u32,
-            succeeded: SUCCEEDED.get(word) as u32,
-            failed: FAILED.get(word) as u32,
+            admitted: ADMITTED.get(word) as u16,
+            succeeded: SUCCEEDED.get(word) as u16,
+            failed: FAILED.get(word) as u16,
         }
     }
 

@@ -40,6 +40,25 @@ impl Published {
         (TAG.get(word) == generation).then(|| VALUE.get(word))
     }
 
+    /// Replaces what this generation has left here by `value`, and gives it: 0 if that was nothing. None, and nothing is
+    /// written, if the word is another generation's and `is_current` says that this one is over.
+    pub(crate) fn replace(&self, generation: u64, value: u64, is_current: impl Fn() -> bool) -> Option<u64> {
+        let new = TAG.put(generation) | VALUE.put(value);
+        // ORDERING: Acquire, so that what `is_current` asks is read after it.
+        let mut old = self.0.load(Ordering::Acquire);
+        loop {
+            let ours = TAG.get(old) == generation;
+            if !ours && !is_current() {
+                return None;
+            }
+            // ORDERING: AcqRel, so that who finds a value sees what made it; Acquire as above.
+            match self.0.compare_exchange_weak(old, new, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return Some(if ours { VALUE.get(old) } else { 0 }),
+                Err(current) => old = current,
+            }
+        }
+    }
+
     /// Called for every generation. Older and newer are told apart by distance, so a tag that has fallen far behind
     /// is renewed here, before it looks new again. An outage that goes on for 2^19 generations loses its evidence.
     pub(crate) fn keep_recent(&self, generation: u64) {
