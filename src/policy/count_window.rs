@@ -72,6 +72,7 @@ const _: () = assert!(super::window::MAX_CALLS as u64 <= COUNT.max());
 /// assert_eq!(breaker.state(), State::Open);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[repr(C)]
 pub struct CountWindow<S: Calls = DefaultStorage> {
     head: AtomicU64,
     /// Failed and slow: the pair that the head names, and the one that may come next.

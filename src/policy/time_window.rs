@@ -1,7 +1,5 @@
 use core::time::Duration;
 
-use crossbeam_utils::CachePadded;
-
 use super::engine::{Call, Engine};
 use super::window::{Evidence, Tally, Window, WindowDraft, WindowRules};
 use super::{Causes, Period, Policy, Spec};
@@ -61,6 +59,7 @@ const _: () = assert!(super::window::MAX_BUCKETS as u64 <= SLOT.max());
 /// assert_eq!(breaker.state(), State::Open);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[repr(C)]
 pub struct TimeWindow<S: Buckets = DefaultStorage> {
     /// The latest bucket that anybody has recorded in.
     position: AtomicU64,
@@ -112,6 +111,9 @@ pub trait Cells: Send + Sync {
     fn slow(&self) -> &[AtomicU64];
     #[doc(hidden)]
     fn stripes(&self) -> usize;
+    /// The stripe of the thread of this number, without a division.
+    #[doc(hidden)]
+    fn stripe_of(&self, thread: usize) -> usize;
     #[doc(hidden)]
     fn succeeded(&self, stripe: usize) -> &[AtomicU64];
 }
@@ -121,18 +123,31 @@ pub trait Cells: Send + Sync {
 pub struct InlineBuckets<const B: usize, const S: usize>;
 
 /// The cells of [`InlineBuckets`].
+#[repr(C)]
 pub struct InlineCells<const B: usize, const S: usize> {
     failed: [AtomicU64; B],
     slow: [AtomicU64; B],
-    succeeded: [CachePadded<[AtomicU64; B]>; S],
+    succeeded: [Row<B>; S],
 }
+
+/// A stripe's cells. All threads are in the same bucket at the same time, so it is enough that a bucket's cell in one stripe
+/// is more than a cache line away from that in the next: no alignment, which would cost a breaker of one stripe most.
+#[repr(C)]
+struct Row<const B: usize> {
+    cells: [AtomicU64; B],
+    apart: [u64; APART],
+}
+
+/// So many words are a cache line.
+const APART: usize = 8;
 
 impl<const B: usize, const S: usize> Buckets for InlineBuckets<B, S> {
     type Cells = InlineCells<B, S>;
 
     fn cells(_: u32, _: u32) -> Self::Cells {
         let row = || core::array::from_fn(|_| AtomicU64::new(0));
-        InlineCells { failed: row(), slow: row(), succeeded: core::array::from_fn(|_| CachePadded::new(row())) }
+        let stripe = |_| Row { cells: row(), apart: [0; APART] };
+        InlineCells { failed: row(), slow: row(), succeeded: core::array::from_fn(stripe) }
     }
 }
 
@@ -151,8 +166,13 @@ impl<const B: usize, const S: usize> Cells for InlineCells<B, S> {
     }
 
     #[inline]
+    fn stripe_of(&self, thread: usize) -> usize {
+        thread % S
+    }
+
+    #[inline]
     fn succeeded(&self, stripe: usize) -> &[AtomicU64] {
-        &*self.succeeded[stripe]
+        &self.succeeded[stripe].cells
     }
 }
 
@@ -170,12 +190,23 @@ impl<const B: usize, const S: usize> Cells for InlineCells<B, S> {
 #[derive(Debug)]
 pub struct HeapBuckets;
 
-/// The cells of [`HeapBuckets`].
+/// The cells of [`HeapBuckets`]: failed, slow, and succeeded in each stripe.
 #[cfg(feature = "alloc")]
 pub struct HeapCells {
-    failed: alloc::boxed::Box<[AtomicU64]>,
-    slow: alloc::boxed::Box<[AtomicU64]>,
-    succeeded: alloc::boxed::Box<[CachePadded<alloc::boxed::Box<[AtomicU64]>>]>,
+    rows: alloc::boxed::Box<[AtomicU64]>,
+    /// A power of two.
+    stripes: usize,
+    buckets: usize,
+    /// From a row to the next: as far apart as an inline [`Row`], for the same reason.
+    stride: usize,
+}
+
+#[cfg(feature = "alloc")]
+impl HeapCells {
+    #[inline]
+    fn row(&self, index: usize) -> &[AtomicU64] {
+        &self.rows[index * self.stride..][..self.buckets]
+    }
 }
 
 #[cfg(feature = "alloc")]
@@ -183,30 +214,36 @@ impl Buckets for HeapBuckets {
     type Cells = HeapCells;
 
     fn cells(buckets: u32, stripes: u32) -> Self::Cells {
-        let row = || (0..buckets).map(|_| AtomicU64::new(0)).collect();
-        let succeeded = (0..stripes).map(|_| CachePadded::new(row())).collect();
-        HeapCells { failed: row(), slow: row(), succeeded }
+        let (buckets, stripes) = (buckets as usize, stripes.next_power_of_two() as usize);
+        let stride = buckets + APART;
+        let rows = (0..(2 + stripes) * stride).map(|_| AtomicU64::new(0)).collect();
+        HeapCells { rows, stripes, buckets, stride }
     }
 }
 
 #[cfg(feature = "alloc")]
 impl Cells for HeapCells {
     fn failed(&self) -> &[AtomicU64] {
-        &self.failed
+        self.row(0)
     }
 
     fn slow(&self) -> &[AtomicU64] {
-        &self.slow
+        self.row(1)
     }
 
     #[inline]
     fn stripes(&self) -> usize {
-        self.succeeded.len()
+        self.stripes
+    }
+
+    #[inline]
+    fn stripe_of(&self, thread: usize) -> usize {
+        thread & (self.stripes - 1)
     }
 
     #[inline]
     fn succeeded(&self, stripe: usize) -> &[AtomicU64] {
-        &self.succeeded[stripe]
+        self.row(2 + stripe)
     }
 }
 
@@ -250,9 +287,9 @@ impl TimeWindow<HeapBuckets> {
 
 #[cfg(feature = "alloc")]
 impl Spec<TimeWindow<HeapBuckets>> {
-    /// In how many stripes successes are counted, from 1 (the default) to 1024. Threads are spread over them (feature
+    /// In how many stripes successes are counted, from 1 (the default) to 1024, rounded up to a power of two. Threads are spread over them (feature
     /// `std`), so that with one for each core that calls at the same time, no two contend for a cache line. A stripe
-    /// costs 8 bytes a bucket, rounded up to cache lines.
+    /// costs 8 bytes a bucket, and 64 that keep it apart from the next one.
     ///
     /// ```
     /// use failfast::{CircuitBreaker, TimeWindow};
@@ -310,12 +347,20 @@ impl<S: Buckets> TimeWindow<S> {
         fn with(cells: S::Cells) -> Self {
             Self {
                 position: AtomicU64::new(0),
-                trouble: AtomicU64::new(0),
+                // Of no generation that a new breaker comes to soon.
+                trouble: AtomicU64::new(TROUBLE_TAG.put(u64::MAX)),
                 quiet: AtomicU64::new(0),
                 evidence: Evidence::new(),
                 cells,
             }
         }
+    }
+
+    /// This thread's cells for successes.
+    #[inline]
+    fn successes(&self) -> &[AtomicU64] {
+        let stripe = if self.cells.stripes() == 1 { 0 } else { self.cells.stripe_of(thread_number()) };
+        self.cells.succeeded(stripe)
     }
 
     fn latest(&self) -> Position {
@@ -420,14 +465,25 @@ impl<S: Buckets> TimeWindow<S> {
         row.iter().enumerate().filter_map(count).sum()
     }
 
-    fn tally(&self, rules: &WindowRules, latest: Position, newest: u64, generation: u64) -> Tally {
+    fn tally(
+        &self,
+        (failed, slow): (u64, u64),
+        rules: &WindowRules,
+        latest: Position,
+        newest: u64,
+        generation: u64,
+    ) -> Tally {
+        let sum = |stripe| self.sum(rules, self.cells.succeeded(stripe), latest, newest, generation);
+        let total = failed + (0..self.cells.stripes()).map(sum).sum::<u64>();
+        Tally { total, failed, slow: slow.min(total) }
+    }
+
+    /// How many have failed, and how many were slow.
+    fn troubles(&self, rules: &WindowRules, latest: Position, newest: u64, generation: u64) -> (u64, u64) {
         let sum = |row| self.sum(rules, row, latest, newest, generation);
         // Slow calls first, since a slow call is counted as success or failure before it is counted as slow.
         let slow = if rules.is_timed() { sum(self.cells.slow()) } else { 0 };
-        let failed = sum(self.cells.failed());
-        let succeeded: u64 = (0..self.cells.stripes()).map(|stripe| sum(self.cells.succeeded(stripe))).sum();
-        let total = failed + succeeded;
-        Tally { total, failed, slow: slow.min(total) }
+        (sum(self.cells.failed()), slow)
     }
 
     /// Notes that something other than a fast success happened.
@@ -454,7 +510,7 @@ impl<S: Buckets> TimeWindow<S> {
     #[inline(never)]
     fn record_trouble(&self, rules: &WindowRules, period: Period<'_>, failed: bool, slow: bool, now: u64) -> Causes {
         let mine = self.enter(rules, now);
-        let row = if failed { self.cells.failed() } else { self.cells.succeeded(stripe(self.cells.stripes())) };
+        let row = if failed { self.cells.failed() } else { self.successes() };
         self.count(rules, period, mine, row);
         if slow {
             self.count(rules, period, mine, self.cells.slow());
@@ -463,27 +519,39 @@ impl<S: Buckets> TimeWindow<S> {
         self.verdict(rules, period.generation(), self.latest())
     }
 
-    /// Which causes hold, after an outcome in the bucket `latest`. Successes are asked for only while they can bring
-    /// one about: while there is trouble in the window, and a bucket has left or `min_calls` is still to be reached.
-    #[inline(never)]
+    /// Which causes hold, after an outcome in the bucket `latest`. The window is looked at only while an outcome can bring
+    /// one about: while there is trouble in it, and that is new, or a bucket has left, or `min_calls` is to be reached.
+    #[inline]
     fn verdict(&self, rules: &WindowRules, generation: u64, latest: Position) -> Causes {
         // ORDERING: Acquire, pairs with `note_trouble`.
         let trouble = self.trouble.load(Ordering::Acquire);
+        if TROUBLE_TAG.get(trouble) != generation {
+            return Causes::NONE;
+        }
         let bucket = latest.bucket(rules);
         let age = bucket.wrapping_sub(BUCKET.get(trouble)) & BUCKET.max();
-        if TROUBLE_TAG.get(trouble) != generation || age >= u64::from(rules.size) {
-            return Causes::NONE;
-        }
-        let quiet = TROUBLE_TAG.put(generation) | BUCKET.put(bucket) | SEQUENCE.put(SEQUENCE.get(trouble));
+        let here = trouble & !BUCKET.put(u64::MAX) | BUCKET.put(bucket);
         // ORDERING: Relaxed, nothing else follows from it: a verdict more or less among calls that overlap.
-        if self.quiet.load(Ordering::Relaxed) == quiet {
+        if age >= u64::from(rules.size) || self.quiet.load(Ordering::Relaxed) == here {
             return Causes::NONE;
         }
-        let tally = self.tally(rules, latest, bucket, generation);
-        let causes = rules.causes(tally);
-        if causes == Causes::NONE && rules.only_sinks(tally) {
+        self.look(rules, generation, latest, here)
+    }
+
+    /// Which causes hold; `here` is the trouble, as of the latest bucket.
+    #[inline(never)]
+    fn look(&self, rules: &WindowRules, generation: u64, latest: Position, here: u64) -> Causes {
+        let newest = latest.bucket(rules);
+        let (failed, slow) = self.troubles(rules, latest, newest, generation);
+        let (causes, quiet) = if rules.may_hold(failed, slow) {
+            let tally = self.tally((failed, slow), rules, latest, newest, generation);
+            (rules.causes(tally), rules.only_sinks(tally))
+        } else {
+            (Causes::NONE, true)
+        };
+        if causes == Causes::NONE && quiet {
             // ORDERING: Relaxed, as above. It names the trouble that it was found at, so one that comes late is void.
-            self.quiet.store(quiet, Ordering::Relaxed);
+            self.quiet.store(here, Ordering::Relaxed);
         }
         causes
     }
@@ -507,11 +575,7 @@ impl<S: Buckets> Engine for TimeWindow<S> {
             return self.record_trouble(rules, period, failed, slow, now);
         }
         let mine = self.enter(rules, now);
-        self.count(rules, period, mine, self.cells.succeeded(stripe(self.cells.stripes())));
-        // ORDERING: Acquire, pairs with `note_trouble`.
-        if TROUBLE_TAG.get(self.trouble.load(Ordering::Acquire)) != period.generation() {
-            return Causes::NONE;
-        }
+        self.count(rules, period, mine, self.successes());
         self.verdict(rules, period.generation(), mine)
     }
 
@@ -522,7 +586,8 @@ impl<S: Buckets> Engine for TimeWindow<S> {
     fn live(&self, rules: &WindowRules, generation: u64, now: Timestamp, list: &mut CountsList) {
         let latest = self.latest();
         let newest = (now.as_nanos() / rules.bucket).max(latest.bucket(rules));
-        let tally = self.tally(rules, latest, newest, generation);
+        let troubles = self.troubles(rules, latest, newest, generation);
+        let tally = self.tally(troubles, rules, latest, newest, generation);
         list.push(rules.counts(tally));
     }
 
@@ -539,18 +604,15 @@ impl<S: Buckets> Engine for TimeWindow<S> {
     }
 }
 
-/// The stripe of this thread. Threads are numbered as they come.
+/// Threads are numbered as they come.
 #[cfg(all(feature = "std", not(failfast_loom)))]
 #[inline]
-fn stripe(stripes: usize) -> usize {
-    if stripes == 1 {
-        return 0;
-    }
+fn thread_number() -> usize {
     static THREADS: AtomicU64 = AtomicU64::new(0);
     std::thread_local! {
         static NUMBER: core::cell::Cell<u64> = const { core::cell::Cell::new(u64::MAX) };
     }
-    // A thread that is being torn down has lost its number; any stripe will do.
+    // A thread that is being torn down has lost its number; any will do.
     let number = NUMBER.try_with(|number| {
         if number.get() == u64::MAX {
             // ORDERING: Relaxed, only that numbers differ.
@@ -558,12 +620,12 @@ fn stripe(stripes: usize) -> usize {
         }
         number.get()
     });
-    number.unwrap_or(0) as usize % stripes
+    number.unwrap_or(0) as usize
 }
 
 #[cfg(not(all(feature = "std", not(failfast_loom))))]
 #[inline]
-fn stripe(_: usize) -> usize {
+fn thread_number() -> usize {
     0
 }
 
@@ -575,7 +637,7 @@ impl<const B: usize, const S: usize> super::InlinePolicy for LastTime<B, S> {
     const EMPTY: Self = Self::with(InlineCells {
         failed: [const { AtomicU64::new(0) }; B],
         slow: [const { AtomicU64::new(0) }; B],
-        succeeded: [const { CachePadded::new([const { AtomicU64::new(0) }; B]) }; S],
+        succeeded: [const { Row { cells: [const { AtomicU64::new(0) }; B], apart: [0; APART] } }; S],
     });
 }
 

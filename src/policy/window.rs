@@ -302,6 +302,12 @@ impl WindowRules {
         failures.and(failure_rate).and(slow_call_rate)
     }
 
+    /// Whether with so many failed and slow calls any cause can hold, however many succeeded: a rate is highest at the
+    /// fewest calls of which it is known.
+    pub(super) fn may_hold(&self, failed: u64, slow: u64) -> bool {
+        self.causes(Tally { total: u64::from(self.min_calls), failed, slow }) != Causes::NONE
+    }
+
     /// Whether more successes alone cannot make one of these counts a cause, if none is one now: rates only sink from
     /// `min_calls` on.
     pub(super) fn only_sinks(&self, tally: Tally) -> bool {
