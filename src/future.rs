@@ -118,7 +118,7 @@ where
             }
             Poll::Ready(result) => {
                 if let Some(classify) = classify.take() {
-                    permit.if_dropped(Settled::With(classify(&result)));
+                    permit.settle_in_place(classify(&result));
                 }
                 Poll::Ready(result.map_err(CallError::Failed))
             }

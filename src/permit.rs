@@ -86,8 +86,8 @@ where
 {
     holder: H,
     pass: Pass,
-    /// As what it will be settled when it is dropped, which is the one way in which it is settled.
-    as_what: Settled,
+    /// As what it is settled when it is dropped; none once it has been settled.
+    if_dropped: Option<Settled>,
 }
 
 impl<H> Permit<H>
@@ -97,13 +97,27 @@ where
 {
     #[inline]
     pub(crate) fn new(holder: H, pass: Pass) -> Self {
-        Self { holder, pass, as_what: Settled::Cancelled }
+        Self { holder, pass, if_dropped: Some(Settled::Cancelled) }
     }
 
     /// From now on being dropped means this.
     #[inline]
     pub(crate) fn if_dropped(&mut self, settled: Settled) {
-        self.as_what = settled;
+        self.if_dropped = Some(settled);
+    }
+
+    /// [`settle`](Self::settle) for one that stays where it is.
+    #[inline]
+    pub(crate) fn settle_in_place(&mut self, outcome: Outcome) {
+        self.if_dropped = None;
+        self.holder.settle(self.pass, Settled::With(outcome));
+    }
+
+    /// Not inlined, so that a drop after it was settled costs next to nothing.
+    #[cold]
+    #[inline(never)]
+    fn drop_unsettled(&self, settled: Settled) {
+        self.holder.settle(self.pass, settled);
     }
 
     /// The call succeeded.
@@ -156,7 +170,7 @@ where
     /// ```
     #[inline]
     pub fn settle(mut self, outcome: Outcome) {
-        self.if_dropped(Settled::With(outcome));
+        self.settle_in_place(outcome);
     }
 }
 
@@ -167,7 +181,9 @@ where
 {
     #[inline]
     fn drop(&mut self) {
-        self.holder.settle(self.pass, self.as_what);
+        if let Some(settled) = self.if_dropped {
+            self.drop_unsettled(settled);
+        }
     }
 }
 
