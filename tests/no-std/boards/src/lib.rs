@@ -1,0 +1,6 @@
+//! What the programs for the boards share.
+
+#![no_std]
+
+pub mod machine;
+pub mod size;
