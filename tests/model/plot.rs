@@ -189,7 +189,8 @@ impl Bytes<'_> {
         let failures = (1 + self.below(4)).min(most);
         let thresholds = self.byte();
         let failure_rate = self.rate();
-        let slow = (self.time(), self.rate());
+        let slow =
+            (self.pick(&[5 * MILLI, MILLI, 2 * MILLI, 5 * MILLI + 1, 999_999, 20 * MILLI, 1, SECOND]), self.rate());
         if matches!(over, Over::Streak) {
             return Rule { over, min_calls, failures: Some(failures), failure_rate: None, slow: None };
         }
@@ -262,15 +263,19 @@ impl Bytes<'_> {
             0..=89 => {
                 let way = [Way::Permit, Way::Call, Way::CallAsync, Way::CallOrElse][usize::from(a) % 4];
                 let times = [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 3, 5, 8, 21][usize::from(a / 4) % 16];
-                // Most calls take no time.
-                let jump = if c < 176 { Jump::By(0) } else { jump(c - 176) };
+                // Most calls take no time, and many of the others about as much as makes them slow.
+                let jump = match c {
+                    0..=159 => Jump::By(0),
+                    160..=207 => Jump::ToLimit(offset(c)),
+                    _ => jump(c),
+                };
                 Step::Call(way, end(b, c), jump, times)
             }
             90..=124 => Step::Acquire,
             125..=136 => Step::Spawn,
             137..=150 => Step::Poll(a),
-            151..=189 => Step::End(a, end(b, c)),
-            190..=239 => Step::Advance(jump(a)),
+            151..=184 => Step::End(a, end(b, c)),
+            185..=239 => Step::Advance(jump(a)),
             240..=244 => Step::Back(time(a)),
             _ => Step::Hand(match a {
                 0..=63 => Hand::Open,
@@ -322,8 +327,12 @@ fn end(byte: u8, more: u8) -> End {
     }
 }
 
+fn offset(byte: u8) -> i64 {
+    [0, 1, -1, -(MILLI as i64), MILLI as i64, 0, 1, 500_000][usize::from(byte) % 8]
+}
+
 fn jump(byte: u8) -> Jump {
-    let offset = [0, -1, 1, -(MILLI as i64), MILLI as i64, 0, 1, 500_000][usize::from(byte / 8) % 8];
+    let offset = offset(byte / 8);
     match byte % 8 {
         0..=2 => Jump::ToDeadline(offset),
         3 => Jump::ToEdge(offset),

@@ -270,7 +270,7 @@ impl<P: Policy + 'static> Run<P> {
                 }
             }
             Step::Advance(jump) => {
-                let by = self.resolve(jump);
+                let by = self.resolve(jump, None);
                 self.advance(by);
             }
             Step::Back(by) => {
@@ -302,7 +302,8 @@ impl<P: Policy + 'static> Run<P> {
         self.look();
     }
 
-    fn resolve(&self, jump: Jump) -> u64 {
+    /// For a call that begins now, or for the first of those in flight.
+    fn resolve(&self, jump: Jump, call: Option<Pass>) -> u64 {
         let to = |time: Option<Nanos>, offset: i64| {
             let by = time.map_or(0, |time| time as i128 + i128::from(offset) - self.time);
             by.max(0)
@@ -323,7 +324,8 @@ impl<P: Policy + 'static> Run<P> {
                 to(window.map(|(bucket, buckets)| self.model.now + bucket * Nanos::from(buckets)), offset)
             }
             Jump::ToLimit(offset) => {
-                let began = self.in_flight.iter().find_map(InFlight::pass).map_or(self.model.now, |pass| pass.began);
+                let pass = call.or_else(|| self.in_flight.iter().find_map(InFlight::pass));
+                let began = pass.map_or(self.model.now, |pass| pass.began);
                 let cancelled = match self.model.setup.on_cancel {
                     Cancel::FailureAfter(limit) => Some(limit),
                     _ => None,
@@ -339,7 +341,7 @@ impl<P: Policy + 'static> Run<P> {
 
     fn call(&mut self, way: Way, end: End, jump: Jump) {
         let asked = self.model.ask();
-        let by = if asked.is_ok() { self.resolve(jump) } else { 0 };
+        let by = asked.map_or(0, |pass| self.resolve(jump, Some(pass)));
         let (clock, core) = (self.clock.clone(), self.core.clone());
         let work = || {
             clock.advance(nanos(by));
