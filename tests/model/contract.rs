@@ -1,6 +1,7 @@
 //! The breaker's contract as a sequential program: a list of outcomes, and each question answered by counting. Nothing
 //! here is packed, shared or fast; time is in nanoseconds since the clock's origin.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -490,7 +491,8 @@ impl Model {
     }
 
     fn meet_windows(&mut self) {
-        for rule in self.setup.rules.clone() {
+        for index in 0..self.setup.rules.len() {
+            let rule = self.setup.rules[index];
             let gone = self.calls.len() - rule.window(&self.calls, self.now).len();
             match rule.over {
                 Over::Calls(calls) if gone >= calls as usize => self.meet("a count window round once more"),
@@ -553,14 +555,22 @@ impl Model {
     }
 
     /// Rule 14: reading changes nothing, so time is caught up with on a copy.
+    fn caught_up(&self) -> Cow<'_, Self> {
+        let mut model = Cow::Borrowed(self);
+        if self.is_sealed() {
+            model.to_mut().catch_up();
+        }
+        model
+    }
+
     pub fn view(&self) -> View {
-        let mut model = self.clone();
-        model.catch_up();
+        let model = self.caught_up();
+        let mut since = model.since;
         let (mut state, mut retry_after, mut probes) = (model.gate.state(), None, None);
         match model.gate {
             Gate::Open(End(_, end)) if model.now >= end => {
                 (state, probes) = (State::HalfOpen, Some(Probes::default()));
-                model.since = end;
+                since = end;
             }
             Gate::Open(End(_, end)) => retry_after = Some(end - model.now),
             // The next call is the first of a new period.
@@ -578,7 +588,7 @@ impl Model {
             state,
             // What time has decided gets its generation when it is applied.
             generation: self.generation,
-            since: model.now - model.since,
+            since: model.now - since,
             retry_after,
             trip: model.trip(),
             windows,
@@ -588,9 +598,7 @@ impl Model {
 
     /// Takes note of when an open wait is over, where the contract leaves that open.
     pub fn learn(&mut self, seen: Nanos) {
-        let mut model = self.clone();
-        model.catch_up();
-        let Gate::Open(End(first, last)) = model.gate else { return };
+        let Gate::Open(End(first, last)) = self.caught_up().gate else { return };
         let known = if first == last { first } else { seen };
         assert!((first..=last).contains(&known), "the wait is over at {known}, not in {first}..={last}");
         self.remember(End(known, known));

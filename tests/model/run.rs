@@ -365,7 +365,7 @@ impl<P: Policy + 'static> Run<P> {
                             let _permit = permit;
                             resume_unwind(Box::new("on purpose"))
                         }));
-                        unwound.unwrap_or_else(|_| {})
+                        unwound.unwrap_or(())
                     }
                     End::Success => permit.success(),
                     End::Failure => permit.failure(),
