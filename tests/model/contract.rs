@@ -47,8 +47,8 @@ pub enum Gate {
     MetricsOnly,
 }
 
-/// The end of an open wait: not before the first and not after the second. They differ where the contract leaves it open
-/// (by jitter, or by less than a nanosecond for each factor), until it is seen.
+/// The end of an open wait: not before the first and not after the second. They differ where the contract leaves it
+/// open (by jitter, or by less than a nanosecond for each factor), until it is seen.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct End(pub Nanos, pub Nanos);
 
