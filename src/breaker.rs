@@ -355,36 +355,42 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
 
 /// Settling.
 impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
-    /// Records an outcome of a closed or metrics-only breaker, at `now` if that has been read already.
+    /// Records an outcome of a closed breaker, at `now` if that has been read already.
     #[inline(always)]
     fn record(&self, pass: Pass, failed: bool, now: Option<Timestamp>) {
+        let (causes, now) = self.count(pass, failed, now);
+        if causes != Causes::NONE {
+            self.trip_on(pass.word, causes, now);
+        }
+    }
+
+    /// Gives the causes that hold with this outcome, and the time if that has been read.
+    #[inline(always)]
+    fn count(&self, pass: Pass, failed: bool, now: Option<Timestamp>) -> (Causes, Option<Timestamp>) {
         let call = Moment { breaker: self, started: pass.started, now: Cell::new(now) };
         let period = Period { gate: &self.gate, word: pass.word };
         let causes = self.policy.record(&self.rules, period, failed, &call);
-        if causes != Causes::NONE || !pass.word.is_closed() {
-            // By value: a reference to it would keep it in memory on the path of every call.
-            self.evaluate(pass.word, causes, call.now.get());
-        }
+        // By value: a reference to it would keep it in memory on the path of every call.
+        (causes, call.now.get())
     }
 
     #[cold]
     #[inline(never)]
-    fn evaluate(&self, word: Word, causes: Causes, now: Option<Timestamp>) {
-        let now = now.unwrap_or_else(|| self.now());
-        if !word.is_closed() {
-            self.shadow(word, causes, now);
-        } else if let Some((index, kind)) = causes.first() {
-            self.open_anew(word, kind, Some(index), now, None);
+    fn trip_on(&self, word: Word, causes: Causes, now: Option<Timestamp>) {
+        if let Some((index, kind)) = causes.first() {
+            self.open_anew(word, kind, Some(index), now.unwrap_or_else(|| self.now()), None);
         }
     }
 
-    /// Metrics-only: tells of each cause that has begun to hold with this outcome.
-    fn shadow(&self, word: Word, causes: Causes, now: Timestamp) {
-        let generation = word.generation();
-        let Some(held) = self.note.replace(generation, u64::from(causes.0), || self.gate.load() == word) else {
-            return;
-        };
-        let begun = causes.0 & !held as u32;
+    /// Records an outcome of a metrics-only breaker, and tells of each cause that has begun to hold with it: that did not
+    /// hold after the last one, or that time has ended since.
+    fn shadow(&self, pass: Pass, failed: bool, now: Timestamp) {
+        let generation = pass.word.generation();
+        let lasting = self.policy.holds(&self.rules, generation, now);
+        let (causes, _) = self.count(pass, failed, Some(now));
+        let is_current = || self.gate.load() == pass.word;
+        let Some(held) = self.note.replace(generation, u64::from(causes.0), is_current) else { return };
+        let begun = causes.0 & !(held as u32 & lasting.0);
         for cause in (0..u32::BITS).map(|bit| Causes(begun & 1 << bit)) {
             if let Some((index, kind)) = cause.first() {
                 self.would_trip(generation, kind, Some(index), now);
@@ -441,15 +447,16 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
         };
         match (word.kind(), outcome) {
             (Kind::Closed | Kind::MetricsOnly, Outcome::Ignored) => {}
-            (Kind::Closed | Kind::MetricsOnly, Outcome::Success) => self.record(pass, false, Some(now)),
-            (Kind::Closed | Kind::MetricsOnly, Outcome::Failure) => self.record(pass, true, Some(now)),
+            (Kind::Closed, Outcome::Success) => self.record(pass, false, Some(now)),
+            (Kind::Closed, Outcome::Failure) => self.record(pass, true, Some(now)),
+            (Kind::MetricsOnly, Outcome::Success) => self.shadow(pass, false, now),
+            (Kind::MetricsOnly, Outcome::Failure) => self.shadow(pass, true, now),
             (Kind::Closed, Outcome::OpenFor(wait)) => {
-                let call = Moment { breaker: self, started: pass.started, now: Cell::new(Some(now)) };
-                self.policy.record(&self.rules, Period { gate: &self.gate, word }, true, &call);
+                _ = self.count(pass, true, Some(now));
                 _ = self.open_anew(word, Kind::Requested, None, now, wait);
             }
             (Kind::MetricsOnly, Outcome::OpenFor(_)) => {
-                self.record(pass, true, Some(now));
+                self.shadow(pass, true, now);
                 self.would_trip(word.generation(), Kind::Requested, None, now);
             }
             (Kind::HalfOpen, Outcome::OpenFor(wait)) => _ = self.reopen(word, Kind::ProbeRequested, now, wait),

@@ -270,6 +270,9 @@ pub(crate) mod engine {
         /// Counts an outcome, and says which causes hold after it.
         fn record(&self, rules: &Self::Rules, period: Period<'_>, failed: bool, call: &impl Call) -> Causes;
 
+        /// Which causes hold at `now`, before any outcome that is recorded then.
+        fn holds(&self, rules: &Self::Rules, generation: u64, now: Timestamp) -> Causes;
+
         /// Told of every new generation, so that no tag gets so old that it looks new again when the generations
         /// wrap.
         fn begin(&self, period: Period<'_>);
@@ -295,6 +298,16 @@ pub(crate) mod engine {
 
 use engine::{Call, Engine};
 
+/// The causes of joined policies, each given with how many policies it is.
+#[inline(always)]
+fn join_causes<const N: usize>(each: [(Causes, usize); N]) -> Causes {
+    let mut joined = (Causes::NONE, 0);
+    for (causes, count) in each {
+        joined = (joined.0.and(causes.behind(joined.1)), joined.1 + count);
+    }
+    joined.0
+}
+
 macro_rules! join {
     ($($name:ident $index:tt),+) => {
         impl<$($name: Policy),+> Engine for ($($name,)+) {
@@ -309,12 +322,11 @@ macro_rules! join {
 
             #[inline(always)]
             fn record(&self, rules: &Self::Rules, period: Period<'_>, failed: bool, call: &impl Call) -> Causes {
-                let causes = [$((self.$index.record(&rules.$index, period, failed, call), $name::COUNT)),+];
-                let mut joined = (Causes::NONE, 0);
-                for (causes, count) in causes {
-                    joined = (joined.0.and(causes.behind(joined.1)), joined.1 + count);
-                }
-                joined.0
+                join_causes([$((self.$index.record(&rules.$index, period, failed, call), $name::COUNT)),+])
+            }
+
+            fn holds(&self, rules: &Self::Rules, generation: u64, now: Timestamp) -> Causes {
+                join_causes([$((self.$index.holds(&rules.$index, generation, now), $name::COUNT)),+])
             }
 
             fn begin(&self, period: Period<'_>) {

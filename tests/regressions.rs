@@ -13,7 +13,7 @@ use std::time::Duration;
 use failfast::{
     Builder, CircuitBreaker, Clock, Config, Consecutive, CountWindow, History, InlinePolicy, IntoPolicy, LastCalls,
     LastTime, ManualClock, Observer, OnCancel, OnMaxWait, OnTransition, Outcome, Reason, Rule, Settled, SettledCall,
-    Spec, State, TimeWindow, Timestamp, Transition,
+    Spec, State, TimeWindow, Timestamp, Transition, WouldTrip,
 };
 
 const MILLI: Duration = Duration::from_millis(1);
@@ -26,6 +26,26 @@ const UNIX_TIME: Duration = Duration::from_secs(1_790_000_000);
 
 mod windows {
     use super::*;
+
+    #[test]
+    fn a_would_trip_is_told_again_when_time_has_ended_its_cause() {
+        struct Told(AtomicU32);
+        impl Observer for Told {
+            fn on_would_trip(&self, _: &WouldTrip) {
+                self.0.fetch_add(1, SeqCst);
+            }
+        }
+        let clock = ManualClock::new();
+        let policy = TimeWindow::over(SECOND, 10).failures(1);
+        let builder = CircuitBreaker::builder().policy(policy).clock(&clock).observer(Told(0.into()));
+        let breaker = builder.build().unwrap();
+        breaker.metrics_only();
+        for (told, then) in [(1, SECOND / 2), (1, 2 * SECOND), (2, 2 * SECOND), (3, SECOND)] {
+            breaker.try_acquire().unwrap().failure();
+            assert_eq!(breaker.observer().0.load(SeqCst), told, "{}", breaker.snapshot());
+            clock.advance(then);
+        }
+    }
 
     #[test]
     fn a_time_window_trips_after_ten_quiet_days() {

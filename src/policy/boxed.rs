@@ -73,6 +73,13 @@ macro_rules! each {
     };
 }
 
+impl BoxPolicy {
+    fn join(&self, causes_of: impl Fn(&Joined) -> Causes) -> Causes {
+        let each = self.0.iter().map(causes_of).enumerate();
+        each.fold(Causes::NONE, |joined, (index, causes)| joined.and(causes.behind(index)))
+    }
+}
+
 impl Engine for BoxPolicy {
     type Draft = ();
     type Rules = ();
@@ -84,9 +91,11 @@ impl Engine for BoxPolicy {
     }
 
     fn record(&self, (): &(), period: Period<'_>, failed: bool, call: &impl Call) -> Causes {
-        let record = |policy: &Joined| each!(policy, |made| made.policy.record(&made.rules, period, failed, call));
-        let each = self.0.iter().map(record).enumerate();
-        each.fold(Causes::NONE, |joined, (index, causes)| joined.and(causes.behind(index)))
+        self.join(|policy| each!(policy, |made| made.policy.record(&made.rules, period, failed, call)))
+    }
+
+    fn holds(&self, (): &(), generation: u64, now: Timestamp) -> Causes {
+        self.join(|policy| each!(policy, |made| made.policy.holds(&made.rules, generation, now)))
     }
 
     fn begin(&self, period: Period<'_>) {

@@ -52,6 +52,12 @@ impl Consecutive {
         }
     }
 
+    fn streak(&self, generation: u64) -> u64 {
+        // ORDERING: Acquire, pairs with the Release of `update`.
+        let word = self.streak.load(Ordering::Acquire);
+        if TAG.get(word) == generation { STREAK.get(word) } else { 0 }
+    }
+
     #[inline(never)]
     fn add_failure(&self, period: Period<'_>) -> u64 {
         self.update(period, |streak| (streak + 1).min(STREAK.max()))
@@ -107,6 +113,10 @@ impl Engine for Consecutive {
         Causes::NONE
     }
 
+    fn holds(&self, limit: &u32, generation: u64, _: Timestamp) -> Causes {
+        Causes::CONSECUTIVE.when(self.streak(generation) >= u64::from(*limit))
+    }
+
     fn begin(&self, period: Period<'_>) {
         // ORDERING: Relaxed, the CAS decides.
         if TAG.get(self.streak.load(Ordering::Relaxed)) != period.generation() {
@@ -116,9 +126,7 @@ impl Engine for Consecutive {
     }
 
     fn live(&self, _: &u32, generation: u64, _: Timestamp, list: &mut CountsList) {
-        // ORDERING: Acquire, pairs with the Release of `update`.
-        let word = self.streak.load(Ordering::Acquire);
-        list.push(Counts::streak(if TAG.get(word) == generation { STREAK.get(word) } else { 0 }));
+        list.push(Counts::streak(self.streak(generation)));
     }
 
     fn publish(&self, generation: u64, list: &mut dyn Iterator<Item = Counts>) {

@@ -456,6 +456,20 @@ impl<S: Calls> CountWindow<S> {
         }
     }
 
+    /// What the window of `generation` holds.
+    fn tally_of(&self, rules: &WindowRules, generation: u64) -> Tally {
+        loop {
+            let head = self.load();
+            if head.generation() != generation {
+                return Tally::default();
+            }
+            let tally = self.tally(rules, head, self.pushed_out(rules, head));
+            if self.load() == head {
+                return tally;
+            }
+        }
+    }
+
     /// Which causes hold under `head`.
     fn causes(&self, rules: &WindowRules, head: Head) -> Causes {
         // What was pushed out can only have made the counts smaller.
@@ -580,6 +594,10 @@ impl<S: Calls> Engine for CountWindow<S> {
         self.record_at(rules, period, failed, slow)
     }
 
+    fn holds(&self, rules: &WindowRules, generation: u64, _: Timestamp) -> Causes {
+        rules.causes(self.tally_of(rules, generation))
+    }
+
     fn begin(&self, period: Period<'_>) {
         let head = self.load();
         if head.generation() != period.generation() && period.is_current() {
@@ -589,16 +607,7 @@ impl<S: Calls> Engine for CountWindow<S> {
     }
 
     fn live(&self, rules: &WindowRules, generation: u64, _: Timestamp, list: &mut CountsList) {
-        loop {
-            let head = self.load();
-            if head.generation() != generation {
-                return list.push(rules.counts(Tally::default()));
-            }
-            let tally = self.tally(rules, head, self.pushed_out(rules, head));
-            if self.load() == head {
-                return list.push(rules.counts(tally));
-            }
-        }
+        list.push(rules.counts(self.tally_of(rules, generation)));
     }
 
     fn publish(&self, generation: u64, counts: &mut dyn Iterator<Item = Counts>) {

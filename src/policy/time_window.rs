@@ -478,6 +478,14 @@ impl<S: Buckets> TimeWindow<S> {
         Tally { total, failed, slow: slow.min(total) }
     }
 
+    /// What the window of `generation` holds at `now`.
+    fn tally_at(&self, rules: &WindowRules, generation: u64, now: Timestamp) -> Tally {
+        let latest = self.latest();
+        let newest = (now.as_nanos() / rules.bucket).max(latest.bucket(rules));
+        let troubles = self.troubles(rules, latest, newest, generation);
+        self.tally(troubles, rules, latest, newest, generation)
+    }
+
     /// How many have failed, and how many were slow.
     fn troubles(&self, rules: &WindowRules, latest: Position, newest: u64, generation: u64) -> (u64, u64) {
         let sum = |row| self.sum(rules, row, latest, newest, generation);
@@ -579,16 +587,16 @@ impl<S: Buckets> Engine for TimeWindow<S> {
         self.verdict(rules, period.generation(), mine)
     }
 
+    fn holds(&self, rules: &WindowRules, generation: u64, now: Timestamp) -> Causes {
+        rules.causes(self.tally_at(rules, generation, now))
+    }
+
     fn begin(&self, period: Period<'_>) {
         self.evidence.keep_recent(period.generation());
     }
 
     fn live(&self, rules: &WindowRules, generation: u64, now: Timestamp, list: &mut CountsList) {
-        let latest = self.latest();
-        let newest = (now.as_nanos() / rules.bucket).max(latest.bucket(rules));
-        let troubles = self.troubles(rules, latest, newest, generation);
-        let tally = self.tally(troubles, rules, latest, newest, generation);
-        list.push(rules.counts(tally));
+        list.push(rules.counts(self.tally_at(rules, generation, now)));
     }
 
     fn publish(&self, generation: u64, counts: &mut dyn Iterator<Item = Counts>) {

@@ -459,9 +459,9 @@ impl Model {
             self.meet("ignored");
             return;
         }
-        // Asked at outcomes only: a cause that time alone has ended since the last one, and that holds again with this
-        // one, has not begun anew.
-        let before = self.held.clone();
+        // A cause that time alone has ended since the last outcome, and that holds again with this one, has begun anew.
+        let lasting = self.all_causes();
+        let before: Vec<_> = self.held.iter().copied().filter(|cause| lasting.contains(cause)).collect();
         self.calls.push(Call { at: self.now, failed: outcome != Outcome::Success, took });
         self.meet_windows();
         self.held = self.all_causes();

@@ -573,7 +573,7 @@ impl<P: Policy + 'static> Run<P> {
         let Told { transitions, rejected, would_trip, settled } = told;
         self.told += (transitions.len() + rejected.len() + would_trip.len() + settled.len()) as u64;
         let panics = if self.listener.panics { self.told } else { 0 };
-        assert_eq!(self.core.observer_panics(), panics, "the observer's panics");
+        assert_eq!(u64::from(self.core.observer_panics()), panics, "the observer's panics");
     }
 
     /// Each generation has a name of its own, that comes after those before it.
