@@ -21,7 +21,7 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
     /// assert_eq!(breaker.call(|| "42".parse::<u32>()), Ok(42));
     /// # Ok::<(), failfast::ConfigError>(())
     /// ```
-    #[inline]
+    #[inline(always)]
     pub fn call<T, E>(&self, f: impl FnOnce() -> Result<T, E>) -> Result<T, CallError<E>> {
         self.call_with(Outcome::of, f)
     }
@@ -51,7 +51,7 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
     /// assert_eq!(breaker.snapshot().trip().unwrap().reason(), failfast::Reason::Requested);
     /// # Ok::<(), failfast::ConfigError>(())
     /// ```
-    #[inline]
+    #[inline(always)]
     pub fn call_with<T, E>(
         &self,
         classify: impl FnOnce(&Result<T, E>) -> Outcome,

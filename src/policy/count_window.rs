@@ -408,9 +408,14 @@ impl<S: Calls> CountWindow<S> {
         Head(self.head.load(Ordering::Acquire))
     }
 
-    fn exchange(&self, from: Head, to: Head) -> bool {
-        // ORDERING: Release, for `load`; a failure is followed by a `load`.
-        self.head.compare_exchange(from.0, to.0, Ordering::Release, Ordering::Relaxed).is_ok()
+    /// Moves the head, or gives what it is instead of `from`.
+    #[inline]
+    fn exchange(&self, from: Head, to: Head) -> Result<(), Head> {
+        // ORDERING: Release, for `load`; Acquire as there, for who goes on from what it finds.
+        match self.head.compare_exchange(from.0, to.0, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => Ok(()),
+            Err(current) => Err(Head(current)),
+        }
     }
 
     /// A word that is read under a head. What it says counts only if the head is still the same afterwards.
@@ -533,10 +538,10 @@ impl<S: Calls> CountWindow<S> {
         }
     }
 
+    /// Records an outcome; `old` is what the head was last seen to be.
     #[inline(never)]
-    fn record_at(&self, rules: &WindowRules, period: Period<'_>, failed: bool, slow: bool) -> Causes {
+    fn record_at(&self, mut old: Head, rules: &WindowRules, period: Period<'_>, failed: bool, slow: bool) -> Causes {
         loop {
-            let old = self.load();
             let head = if old.generation() == period.generation() {
                 old
             } else if period.is_current() {
@@ -549,18 +554,15 @@ impl<S: Calls> CountWindow<S> {
             if only_sinks && head.is_spotless() {
                 return Causes::NONE;
             }
-            let head = if head.used() == CHUNK { self.turn(rules, head) } else { Some(head) };
-            let Some(head) = head else { continue };
-            let new = head.with(failed, slow);
-            if only_sinks {
-                if self.exchange(old, new) {
-                    return Causes::NONE;
-                }
+            let Some(head) = (if head.used() == CHUNK { self.turn(rules, head) } else { Some(head) }) else {
+                old = self.load();
                 continue;
-            }
-            let causes = self.causes(rules, new);
-            if self.exchange(old, new) {
-                return causes;
+            };
+            let new = head.with(failed, slow);
+            let causes = if only_sinks { Causes::NONE } else { self.causes(rules, new) };
+            match self.exchange(old, new) {
+                Ok(()) => return causes,
+                Err(current) => old = current,
             }
         }
     }
@@ -579,7 +581,7 @@ impl<S: Calls> Engine for CountWindow<S> {
     #[inline(always)]
     fn record(&self, rules: &WindowRules, period: Period<'_>, failed: bool, call: &impl Call) -> Causes {
         let slow = call.is_timed() && rules.was_slow(call);
-        let head = self.load();
+        let mut head = self.load();
         if !failed && !slow && head.generation() == period.generation() {
             // One more success for a full window of nothing else: it stays what it is.
             if head.is_spotless() {
@@ -587,11 +589,14 @@ impl<S: Calls> Engine for CountWindow<S> {
             }
             // As in `record_at`, where there is no more to it.
             let only_sinks = head.is_full() && period.word.is_closed();
-            if only_sinks && head.used() < CHUNK && self.exchange(head, head.with(false, false)) {
-                return Causes::NONE;
+            if only_sinks && head.used() < CHUNK {
+                match self.exchange(head, head.with(false, false)) {
+                    Ok(()) => return Causes::NONE,
+                    Err(current) => head = current,
+                }
             }
         }
-        self.record_at(rules, period, failed, slow)
+        self.record_at(head, rules, period, failed, slow)
     }
 
     fn holds(&self, rules: &WindowRules, generation: u64, _: Timestamp) -> Causes {
@@ -601,7 +606,8 @@ impl<S: Calls> Engine for CountWindow<S> {
     fn begin(&self, period: Period<'_>) {
         let head = self.load();
         if head.generation() != period.generation() && period.is_current() {
-            self.exchange(head, Head::empty(period.generation()));
+            // If somebody else has moved it, then to this generation.
+            _ = self.exchange(head, Head::empty(period.generation()));
         }
         self.evidence.keep_recent(period.generation());
     }
