@@ -170,7 +170,11 @@ impl Report {
         _ = writeln!(text);
         head(&mut text, "above the bare call", &of_threads, &[]);
         for row in self.group(Group::Ours) {
-            let above = |&(kind, threads)| Some(row.median(kind, threads)? - self.bare(kind, threads)?);
+            let above = |&(kind, threads)| match kind {
+                // Is so already.
+                Kind::Spaced => row.median(kind, threads),
+                _ => Some(row.median(kind, threads)? - self.bare(kind, threads)?),
+            };
             let cells = of_threads.iter().map(|column| above(column).map_or(NONE.into(), signed));
             line(&mut text, &row.label(), cells);
         }
@@ -178,7 +182,7 @@ impl Report {
         _ = writeln!(
             text,
             "\nT: threads, each pinned to a core, that call one breaker without a pause. Spaced: the same with about \
-             200 ns of private work between calls; what the calls add to it. Rejected: the breaker is open. Bytes: the \
+             200 ns of private work between calls; what the calls add to bare ones. Rejected: the breaker is open. Bytes: the \
              breaker, and what it puts on the heap when it is made. Allocations: of one successful call. Batches in \
              which a thread was switched out involuntarily do not count: {}. Asynchronous breakers are polled with a \
              ready future.",
