@@ -27,17 +27,19 @@ fn call<P: Policy, C: Clock, O: Observer>(breaker: &CircuitBreaker<P, C, O>, fai
     breaker.call(|| if fails { work(black_box(1)).and(Err(1)) } else { work(black_box(1)) }).is_ok()
 }
 
-/// Successes, and one failure in 64 calls.
+/// Successes, one failure in 64 calls, one in two.
 fn rows<P: Policy, C: Clock>(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, breaker: &CircuitBreaker<P, C>) {
     (0..200).for_each(|_| _ = call(breaker, false));
     group.bench_function(format!("{name}: success"), |b| b.iter(|| call(breaker, false)));
     let mut calls = 0_u64;
-    group.bench_function(format!("{name}: 1 failure in 64"), |b| {
-        b.iter(|| {
-            calls += 1;
-            call(breaker, calls % 64 == 0)
+    for every in [64, 2] {
+        group.bench_function(format!("{name}: 1 failure in {every}"), |b| {
+            b.iter(|| {
+                calls += 1;
+                call(breaker, calls % every == 0)
+            });
         });
-    });
+    }
 }
 
 fn policies(c: &mut Criterion) {

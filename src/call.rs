@@ -6,7 +6,7 @@ use crate::error::{CallError, Rejected};
 use crate::future::{CallFuture, Classifier, OrElseFuture};
 use crate::observer::Observer;
 use crate::outcome::{Outcome, Settled};
-use crate::permit::{Breaker, Pass, Permit};
+use crate::permit::{Breaker, IfDropped, Pass, Permit};
 use crate::policy::Policy;
 
 /// Calls. A panic in the call, or in a classifier, counts as a failure and goes on to the caller.
@@ -86,7 +86,7 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
         f: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, CallError<E>> {
         let mut unwinding = Permit::new(self, pass);
-        unwinding.if_dropped(Settled::With(Outcome::Failure));
+        unwinding.if_dropped(IfDropped::Failure);
         let result = f();
         let outcome = classify(&result);
         core::mem::forget(unwinding);

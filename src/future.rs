@@ -7,8 +7,8 @@ use core::task::{Context, Poll, ready};
 use pin_project_lite::pin_project;
 
 use crate::error::{CallError, Rejected};
-use crate::outcome::{Outcome, Settled};
-use crate::permit::{Breaker, Permit};
+use crate::outcome::Outcome;
+use crate::permit::{Breaker, IfDropped, Permit};
 
 /// A classifier without captured variables, such as the default one, [`Outcome::of`].
 ///
@@ -98,7 +98,7 @@ where
             if let StateOwned::Waiting { holder, f, classify } = state.as_mut().project_replace(State::Over) {
                 let pass = holder.ask()?;
                 let mut permit = Permit::new(holder, pass);
-                permit.if_dropped(Settled::With(Outcome::Failure));
+                permit.if_dropped(IfDropped::Failure);
                 let future = f();
                 state.set(State::Running { permit, future, classify: Some(classify) });
             }
@@ -108,11 +108,11 @@ where
         let StateProjection::Running { permit, future, classify } = over.0.as_mut().project() else {
             panic!("polled after it was ready");
         };
-        permit.if_dropped(Settled::With(Outcome::Failure));
+        permit.if_dropped(IfDropped::Failure);
         match future.poll(context) {
             Poll::Pending => {
                 // Dropped between two polls it is cancelled.
-                permit.if_dropped(Settled::Cancelled);
+                permit.if_dropped(IfDropped::Cancelled);
                 core::mem::forget(over);
                 Poll::Pending
             }

@@ -29,6 +29,16 @@ mod sync;
 mod time;
 mod view;
 
+/// Pages about using it.
+#[cfg(any(doc, doctest))]
+pub mod docs {
+    #[doc = include_str!("../docs/performance.md")]
+    pub mod performance {}
+
+    #[doc = include_str!("../docs/embedded.md")]
+    pub mod embedded {}
+}
+
 pub use breaker::CircuitBreaker;
 pub use builder::Builder;
 pub use clock::{Clock, DefaultClock, ManualClock};

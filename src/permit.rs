@@ -86,8 +86,18 @@ where
 {
     holder: H,
     pass: Pass,
-    /// As what it is settled when it is dropped; none once it has been settled.
-    if_dropped: Option<Settled>,
+    if_dropped: IfDropped,
+}
+
+/// What it means that a permit is dropped. A byte of its own, since every future of a call carries it.
+#[derive(Clone, Copy)]
+pub(crate) enum IfDropped {
+    /// The call was cancelled.
+    Cancelled,
+    /// The call unwound.
+    Failure,
+    /// Nothing, it has been settled.
+    Settled,
 }
 
 impl<H> Permit<H>
@@ -97,26 +107,30 @@ where
 {
     #[inline]
     pub(crate) fn new(holder: H, pass: Pass) -> Self {
-        Self { holder, pass, if_dropped: Some(Settled::Cancelled) }
+        Self { holder, pass, if_dropped: IfDropped::Cancelled }
     }
 
     /// From now on being dropped means this.
     #[inline]
-    pub(crate) fn if_dropped(&mut self, settled: Settled) {
-        self.if_dropped = Some(settled);
+    pub(crate) fn if_dropped(&mut self, what: IfDropped) {
+        self.if_dropped = what;
     }
 
     /// [`settle`](Self::settle) for one that stays where it is.
     #[inline]
     pub(crate) fn settle_in_place(&mut self, outcome: Outcome) {
-        self.if_dropped = None;
+        self.if_dropped = IfDropped::Settled;
         self.holder.settle(self.pass, Settled::With(outcome));
     }
 
     /// Not inlined, so that a drop after it was settled costs next to nothing.
     #[cold]
     #[inline(never)]
-    fn drop_unsettled(&self, settled: Settled) {
+    fn drop_unsettled(&self) {
+        let settled = match self.if_dropped {
+            IfDropped::Cancelled => Settled::Cancelled,
+            _ => Settled::With(Outcome::Failure),
+        };
         self.holder.settle(self.pass, settled);
     }
 
@@ -181,8 +195,8 @@ where
 {
     #[inline]
     fn drop(&mut self) {
-        if let Some(settled) = self.if_dropped {
-            self.drop_unsettled(settled);
+        if !matches!(self.if_dropped, IfDropped::Settled) {
+            self.drop_unsettled();
         }
     }
 }
