@@ -18,7 +18,7 @@ use crate::policy::{Causes, Consecutive, Period, Policy};
 use crate::raw::bits::generation_after;
 use crate::raw::gate::{Admission, Gate, Kind, ProbeOutcome, Verdict, Word};
 use crate::raw::published::Published;
-use crate::snapshot::{CountsList, Generation, State};
+use crate::snapshot::{CountsList, Generation, State, Trip};
 use crate::sync::{AtomicU32, AtomicU64, Ordering, const_fn};
 use crate::time::{Timestamp, saturating_nanos};
 
@@ -252,11 +252,11 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
         rejected
     }
 
-    /// The rejection by the open gate `word`.
+    /// The rejection by the open gate `word`, which opened for the reason `trip`.
     #[inline(always)]
-    fn still_open(&self, word: Word, now: Timestamp) -> Rejected {
+    fn still_open(&self, word: Word, now: Timestamp, trip: Option<Trip>) -> Rejected {
         let left = word.time(now).as_nanos().saturating_sub(now.as_nanos());
-        self.turn_away(Rejected::open(left, self.trip_of(word)))
+        self.turn_away(Rejected::open(left, trip))
     }
 
     /// Half-opens an open gate, or renews a sealed half-open one. This and the moves below say whether they were made:
@@ -482,14 +482,17 @@ impl<P: Policy, C: Clock, O: Observer> Breaker for CircuitBreaker<P, C, O> {
         word.is_closed().then(|| self.pass(word))
     }
 
-    #[inline(always)]
+    // Inlined into each call, so that a rejection is made where the caller wants it: copying it costs more than all else.
+    // Not where code is dear.
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     fn ask_open(&self) -> Option<Rejected> {
         let word = self.gate.load();
         if !word.kind().is_open() {
             return None;
         }
         let now = self.now();
-        (!word.is_over(now)).then(|| self.still_open(word, now))
+        (!word.is_over(now)).then(|| self.still_open(word, now, self.trip_of_inline(word)))
     }
 
     /// Answers a call at a gate that is not closed, once it has been moved as far as it goes.
@@ -532,7 +535,7 @@ impl<P: Policy, C: Clock, O: Observer> Breaker for CircuitBreaker<P, C, O> {
                     Admission::Over => _ = self.end_half_open(word, now.max(word.time(now))),
                 },
                 _ if over => _ = self.begin_half_open(word, now),
-                _ => return Err(self.still_open(word, now)),
+                _ => return Err(self.still_open(word, now, self.trip_of(word))),
             }
         }
     }

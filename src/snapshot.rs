@@ -525,8 +525,8 @@ impl Snapshot {
         self.generation
     }
 
-    /// For how long it has been in this state. None in the instant in which the thread that opened it has not yet
-    /// published the time.
+    /// For how long it has been in this state, to the millisecond; a renewal of a half-open period and a reset begin it
+    /// anew. None in the instant in which the thread that opened it has not yet published the time.
     #[must_use]
     pub fn since(&self) -> Option<Duration> {
         self.since.map(|since| self.now - since)
@@ -554,7 +554,8 @@ impl Snapshot {
         window.or_else(|| self.counts.get(0)).unwrap_or(Counts::streak(0))
     }
 
-    /// The failures in a row, if a policy counts them.
+    /// The failures in a row, if a policy counts them; as for [`window`](Self::window) while it is not closed, and none
+    /// where that is empty.
     ///
     /// ```
     /// let breaker = failfast::CircuitBreaker::builder().failures(3).build()?;
@@ -567,7 +568,8 @@ impl Snapshot {
         self.counts.iter().find(|counts| counts.span == PackedSpan::STREAK).map(|counts| counts.failed)
     }
 
-    /// The counts of every policy, in their order.
+    /// The counts of every policy, in their order; as for [`window`](Self::window) while it is not closed, and none at all
+    /// where that is empty.
     ///
     /// ```
     /// use failfast::{CircuitBreaker, Consecutive, LastCalls};

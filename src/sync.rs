@@ -16,8 +16,9 @@ pub(crate) use core::sync::atomic::Ordering;
 /// Whether the 64-bit atomics that a breaker is made of are lock-free on this target.
 ///
 /// `true` wherever the processor has them (x86-64, AArch64, most 32-bit application cores). Where it has not,
-/// [portable-atomic](https://docs.rs/portable-atomic) stands in, and what it does there (a short critical
-/// section, or a spinning sequence lock) depends on its own options.
+/// [portable-atomic](https://docs.rs/portable-atomic) stands in: with `portable_atomic_unsafe_assume_single_core` it
+/// masks interrupts for a few instructions, which nothing can wait for, so this is `true` too; otherwise it is `false`,
+/// and what it does depends on its options. See [what to set](crate::docs::embedded).
 ///
 /// ```
 /// # #[cfg(target_arch = "x86_64")]

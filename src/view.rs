@@ -93,8 +93,14 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
 
     /// Why the open or half-open gate `word` opened. No window is walked for it: it is made of published words. None
     /// if the gate was half-open and has moved on.
-    #[inline(always)]
+    #[inline(never)]
     pub(crate) fn trip_of(&self, word: Word) -> Option<Trip> {
+        self.trip_of_inline(word)
+    }
+
+    /// The same, for the one place where it must be fast.
+    #[inline(always)]
+    pub(crate) fn trip_of_inline(&self, word: Word) -> Option<Trip> {
         let outage = self.gate.outage(word);
         let kind = if word.kind() == Kind::HalfOpen { outage?.kind } else { word.kind() };
         let culprit = outage.and_then(|outage| Some((outage.start, self.note.read(outage.start)?)));
