@@ -81,6 +81,16 @@ fn futures(c: &mut Criterion) {
     group.bench_function("a ready future, consecutive", |b| {
         b.iter(|| pin!(breaker.call_async(|| async { work(black_box(1)) })).poll(&mut context).is_ready());
     });
+    let last = build(LastCalls::<100>::new().failure_rate(PATIENT), DefaultClock);
+    (0..200).for_each(|_| _ = call(&last, false));
+    group.bench_function("a ready future, last 100", |b| {
+        b.iter(|| pin!(last.call_async(|| async { work(black_box(1)) })).poll(&mut context).is_ready());
+    });
+    let open = build(Consecutive::new(1), DefaultClock);
+    open.open_for(Duration::from_secs(86_400));
+    group.bench_function("rejected", |b| {
+        b.iter(|| pin!(open.call_async(|| async { work(black_box(1)) })).poll(&mut context).is_ready());
+    });
     group.finish();
 }
 
