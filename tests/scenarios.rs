@@ -598,6 +598,12 @@ fn same(expected: &Value, got: &Value) -> bool {
 }
 
 fn main() -> ExitCode {
+    // An inline window of a million calls is 2 MB, and a build without optimization copies it a few times.
+    let roomy = std::thread::Builder::new().stack_size(1 << 28);
+    roomy.spawn(replay).expect("a thread").join().unwrap_or(ExitCode::FAILURE)
+}
+
+fn replay() -> ExitCode {
     // The cases panic on purpose, inside calls and listeners.
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
