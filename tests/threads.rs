@@ -409,6 +409,7 @@ where
         let (clock, watch) = (Arc::new(ManualClock::new()), Arc::new(Watch::default()));
         let builder = CircuitBreaker::builder().policy(policy.clone()).initial_state(state).clock(clock.clone());
         let breaker: Arc<Breaker<S::Policy>> = Arc::new(builder.observer(watch.clone()).build().unwrap());
+        let policies = breaker.snapshot().windows().count();
         let expected = Expected::default();
         let (counted, stragglers) = (Ends::default(), Ends::default());
         let handed_on = Mutex::new(Vec::<(Owned<S::Policy>, End)>::new());
@@ -474,7 +475,7 @@ where
                         settle_handed_on(&mut worker.random);
                     }
                     if number % 16 == 5 {
-                        check_snapshot(&breaker.snapshot(), breaker.snapshot().windows().count(), 0);
+                        check_snapshot(&breaker.snapshot(), policies, 0);
                     }
                 }
                 assert!(held.is_empty());
