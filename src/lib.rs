@@ -7,7 +7,7 @@
 
 #[cfg(feature = "alloc")]
 extern crate alloc;
-#[cfg(any(feature = "std", test, failfast_loom))]
+#[cfg(any(feature = "std", test, failfast_loom, failfast_shuttle))]
 extern crate std;
 
 mod breaker;
@@ -58,8 +58,8 @@ pub use policy::Window;
 pub use policy::{BoxPolicy, HeapBuckets, HeapCalls, Rule};
 pub use policy::{Buckets, Calls, Consecutive, CountWindow, IntoPolicy, LastCalls, LastTime, Policy, Spec, TimeWindow};
 pub use snapshot::{Counts, Generation, ProbeCounts, Reason, Snapshot, Span, State, Trip};
-#[cfg(failfast_loom)]
-#[doc(hidden)]
-pub use sync::Fault;
 pub use sync::LOCK_FREE;
+#[cfg(any(failfast_loom, failfast_shuttle))]
+#[doc(hidden)]
+pub use sync::{Fault, number_thread};
 pub use time::Timestamp;

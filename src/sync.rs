@@ -1,14 +1,16 @@
-//! The only file that names where atomics come from.
+//! The only file that names where atomics, and the numbers of threads, come from.
 
-#[cfg(failfast_loom)]
+#[cfg(any(failfast_loom, failfast_shuttle))]
 mod model;
 
-#[cfg(failfast_loom)]
+#[cfg(any(failfast_loom, failfast_shuttle))]
+pub(crate) use model::thread_number;
+#[cfg(any(failfast_loom, failfast_shuttle))]
 #[allow(unreachable_pub, reason = "the models ask for faults")]
-pub use model::{AtomicU64, Fault};
-/// For counts that nothing hangs on: loom need not see them.
+pub use model::{AtomicU64, Fault, number_thread};
+/// For counts that nothing hangs on: the models need not see them.
 pub(crate) use portable_atomic::AtomicU32;
-#[cfg(not(failfast_loom))]
+#[cfg(not(any(failfast_loom, failfast_shuttle)))]
 pub(crate) use portable_atomic::AtomicU64;
 
 pub(crate) use core::sync::atomic::Ordering;
@@ -39,3 +41,29 @@ macro_rules! const_fn {
     };
 }
 pub(crate) use const_fn;
+
+/// Threads are numbered as they come.
+#[cfg(all(feature = "std", not(any(failfast_loom, failfast_shuttle))))]
+#[inline]
+pub(crate) fn thread_number() -> usize {
+    static THREADS: AtomicU64 = AtomicU64::new(0);
+    std::thread_local! {
+        static NUMBER: core::cell::Cell<u64> = const { core::cell::Cell::new(u64::MAX) };
+    }
+    // A thread that is being torn down has lost its number; any will do.
+    let number = NUMBER.try_with(|number| {
+        if number.get() == u64::MAX {
+            // ORDERING: Relaxed, only that numbers differ.
+            number.set(THREADS.fetch_add(1, Ordering::Relaxed));
+        }
+        number.get()
+    });
+    number.unwrap_or(0) as usize
+}
+
+/// Without threads to tell apart, there is one.
+#[cfg(not(any(feature = "std", failfast_loom, failfast_shuttle)))]
+#[inline]
+pub(crate) fn thread_number() -> usize {
+    0
+}

@@ -1,11 +1,10 @@
 //! The count window: outcomes that meet where a chunk is finished and the next one begins.
-#![cfg(failfast_loom)]
+#![cfg(any(failfast_loom, failfast_shuttle))]
 
 use std::sync::Arc;
 
 use failfast::{CircuitBreaker, CountWindow, Fault, State};
-use loom::thread;
-use loom_tests::{Orders, Time, explore};
+use loom_tests::{Orders, Time, explore, thread};
 
 /// A failure meets a success in a window of 8 calls that holds 6, and one of them has to write down the finished chunk.
 /// Both are counted; 8 successes later the failure has fallen out, and nothing is left of it.

@@ -1,12 +1,11 @@
 //! The gate: who trips, who probes, who settles, who wins against the hand.
-#![cfg(failfast_loom)]
+#![cfg(any(failfast_loom, failfast_shuttle))]
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use failfast::{CircuitBreaker, Consecutive, Fault, OnMaxWait, Permit, Rejected, State};
-use loom::thread;
-use loom_tests::{Log, Orders, Time, explore};
+use loom_tests::{Log, Orders, Time, explore, thread};
 
 type Breaker = CircuitBreaker<Consecutive, Arc<Time>, Arc<Log>>;
 

@@ -6,7 +6,7 @@ use super::{Causes, Period, Policy, Spec};
 use crate::raw::bits::{Field, GENERATION_BITS};
 use crate::raw::gate::Kind;
 use crate::snapshot::{Counts, CountsList};
-use crate::sync::{AtomicU64, Ordering, const_fn};
+use crate::sync::{AtomicU64, Ordering, const_fn, thread_number};
 use crate::time::Timestamp;
 
 // A window over the last T is a ring of B buckets of T/B each. A bucket's counts are one word each for successes
@@ -610,31 +610,6 @@ impl<S: Buckets> Engine for TimeWindow<S> {
     fn limit(&self, rules: &WindowRules, _: usize, kind: Kind) -> u32 {
         rules.limit(kind)
     }
-}
-
-/// Threads are numbered as they come.
-#[cfg(all(feature = "std", not(failfast_loom)))]
-#[inline]
-fn thread_number() -> usize {
-    static THREADS: AtomicU64 = AtomicU64::new(0);
-    std::thread_local! {
-        static NUMBER: core::cell::Cell<u64> = const { core::cell::Cell::new(u64::MAX) };
-    }
-    // A thread that is being torn down has lost its number; any will do.
-    let number = NUMBER.try_with(|number| {
-        if number.get() == u64::MAX {
-            // ORDERING: Relaxed, only that numbers differ.
-            number.set(THREADS.fetch_add(1, Ordering::Relaxed));
-        }
-        number.get()
-    });
-    number.unwrap_or(0) as usize
-}
-
-#[cfg(not(all(feature = "std", not(failfast_loom))))]
-#[inline]
-fn thread_number() -> usize {
-    0
 }
 
 impl<S: Buckets> Policy for TimeWindow<S> {}
