@@ -170,7 +170,7 @@ fn schedule(_: Orders, fault: Fault, run: impl Fn() + Sync + Send + 'static) {
     use shuttle::scheduler::{PctScheduler, RandomScheduler};
 
     const SEED: u64 = 0x0fa1_1fa5;
-    const EACH: usize = 1500;
+    const EACH: usize = 10_000;
 
     if let Ok(schedule) = std::env::var("FAILFAST_SHUTTLE_REPLAY") {
         return shuttle::replay(run, &schedule);

@@ -1,5 +1,4 @@
 //! The gate: who trips, who probes, who settles, who wins against the hand.
-#![cfg(any(failfast_loom, failfast_shuttle))]
 
 use std::sync::Arc;
 use std::time::Duration;
