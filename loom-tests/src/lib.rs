@@ -9,7 +9,8 @@
 //!
 //! A thread that only reads is never the first thread of a model. Loom 0.7 remembers one last access of each atomic, so
 //! a thread's own load hides another thread's earlier load from its compare-and-swap, and the order in which that load
-//! comes later is not explored. A spawned reader is: its load finds the first thread's store.
+//! comes later is not explored. A spawned reader is: its load finds the first thread's store. Where both threads read before
+//! they write, some orders are left to shuttle.
 #![cfg(any(failfast_loom, failfast_shuttle))]
 
 use std::cell::Cell;
