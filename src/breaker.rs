@@ -15,12 +15,16 @@ use crate::outcome::{Outcome, Settled};
 use crate::permit::{Breaker, Pass, Permit};
 use crate::policy::engine::Call;
 use crate::policy::{Causes, Consecutive, Period, Policy};
-use crate::raw::bits::generation_after;
+use crate::raw::bits::{Field, generation_after};
 use crate::raw::gate::{Admission, Gate, Kind, ProbeOutcome, Verdict, Word};
 use crate::raw::published::Published;
 use crate::snapshot::{CountsList, Generation, State, Trip};
 use crate::sync::{AtomicU32, AtomicU64, Ordering, const_fn};
 use crate::time::{Timestamp, saturating_nanos};
+
+// A metrics-only period's note: [ how often it was noted 12 | causes that held then 32 ]
+const HELD: Field = Field::first(u32::BITS);
+const NOTES: Field = HELD.then(12);
 
 /// A lock-free circuit breaker.
 ///
@@ -383,15 +387,20 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
     }
 
     /// Records an outcome of a metrics-only breaker, and tells of each cause that has begun to hold with it: that did not
-    /// hold after the last one, or that time has ended since.
+    /// hold when somebody last noted the causes, or that time has ended since.
     fn shadow(&self, pass: Pass, failed: bool, now: Timestamp) {
         let generation = pass.word.generation();
-        let lasting = self.policy.holds(&self.rules, generation, now);
-        let (causes, _) = self.count(pass, failed, Some(now));
-        let is_current = || self.gate.load() == pass.word;
-        let Some(held) = self.note.replace(generation, u64::from(causes.0), is_current) else { return };
-        let begun = causes.0 & !(held as u32 & lasting.0);
-        for cause in (0..u32::BITS).map(|bit| Causes(begun & 1 << bit)) {
+        let holding = || u64::from(self.policy.holds(&self.rules, generation, now).0);
+        let noted = self.note.read(generation).unwrap_or(0);
+        let lasting = holding();
+        _ = self.count(pass, failed, Some(now));
+        // What holds is asked after the note was read, and the note says whether anybody has noted since: so of calls that
+        // overlap one tells, and the last one to note has seen what the others counted.
+        let note = |old| NOTES.put(NOTES.get(old) + 1) | HELD.put(holding());
+        let Some((old, new)) = self.note.update(generation, note, || self.gate.load() == pass.word) else { return };
+        let still = if old == noted { lasting } else { HELD.max() };
+        let begun = HELD.get(new) & !(HELD.get(old) & still);
+        for cause in (0..u32::BITS).map(|bit| Causes(begun as u32 & 1 << bit)) {
             if let Some((index, kind)) = cause.first() {
                 self.would_trip(generation, kind, Some(index), now);
             }

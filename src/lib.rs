@@ -37,6 +37,9 @@ pub mod docs {
 
     #[doc = include_str!("../docs/embedded.md")]
     pub mod embedded {}
+
+    #[doc = include_str!("../docs/orderings.md")]
+    pub mod orderings {}
 }
 
 pub use breaker::CircuitBreaker;

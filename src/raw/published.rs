@@ -40,21 +40,32 @@ impl Published {
         (TAG.get(word) == generation).then(|| VALUE.get(word))
     }
 
-    /// Replaces what this generation has left here by `value`, and gives it: 0 if that was nothing. None, and nothing is
+    /// Replaces what this generation has left here (0 if nothing) by `next` of it, and gives both. None, and nothing is
     /// written, if the word is another generation's and `is_current` says that this one is over.
-    pub(crate) fn replace(&self, generation: u64, value: u64, is_current: impl Fn() -> bool) -> Option<u64> {
-        let new = TAG.put(generation) | VALUE.put(value);
-        // ORDERING: Acquire, so that what `is_current` asks is read after it.
-        let mut old = self.0.load(Ordering::Acquire);
+    pub(crate) fn update(
+        &self,
+        generation: u64,
+        next: impl Fn(u64) -> u64,
+        is_current: impl Fn() -> bool,
+    ) -> Option<(u64, u64)> {
+        // ORDERING: Acquire, so that what `next` and `is_current` ask is read after it.
+        let mut word = self.0.load(Ordering::Acquire);
         loop {
-            let ours = TAG.get(old) == generation;
+            let ours = TAG.get(word) == generation;
             if !ours && !is_current() {
                 return None;
             }
+            let old = if ours { VALUE.get(word) } else { 0 };
+            let new = next(old);
             // ORDERING: AcqRel, so that who finds a value sees what made it; Acquire as above.
-            match self.0.compare_exchange_weak(old, new, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => return Some(if ours { VALUE.get(old) } else { 0 }),
-                Err(current) => old = current,
+            match self.0.compare_exchange_weak(
+                word,
+                TAG.put(generation) | VALUE.put(new),
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            ) {
+                Ok(_) => return Some((old, new)),
+                Err(current) => word = current,
             }
         }
     }

@@ -108,8 +108,6 @@ fn a_late_note() {
 
 /// The same when either of them brings it about alone.
 #[test]
-#[ignore = "fails: a call that looks before the other counts takes the cause that the other has told of for one that time \
-            has ended"]
 fn a_cause_that_two_bring_about_begins_once() {
     explore("a cause that two bring about begins once", Orders::All, &[], || {
         let (breaker, log) = metrics_only(1);
@@ -125,7 +123,6 @@ fn a_cause_that_two_bring_about_begins_once() {
 
 /// A cause lasts from the second failure on: the third does not bring it about.
 #[test]
-#[ignore = "fails: the first failure may note after the second, and then its note says that no cause holds"]
 fn a_cause_that_lasts_is_not_told_again() {
     explore("a cause that lasts is not told again", Orders::All, &[], || {
         let (breaker, log) = metrics_only(2);
