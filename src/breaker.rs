@@ -67,7 +67,7 @@ pub struct CircuitBreaker<P: Policy = Consecutive, C = DefaultClock, O = ()> {
     /// When the open state began, in milliseconds.
     pub(crate) opened: Published,
     /// Of an outage: whose cause began it, the policy's index and 1, or 0 if no policy's. Of a metrics-only period: the
-    /// causes that held after the last outcome.
+    /// causes that held when they were last noted, and how often they were.
     pub(crate) note: Published,
     clock: C,
     observer: O,

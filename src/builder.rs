@@ -10,6 +10,8 @@ use crate::observer::{Observer, OnTransition, Transition};
 use crate::policy::engine::Engine;
 use crate::policy::{Consecutive, IntoPolicy, Made, Spec};
 use crate::snapshot::{MAX_POLICIES, State};
+#[cfg(not(failfast_loom))]
+use crate::time::Timestamp;
 
 impl CircuitBreaker {
     /// Begins a breaker with the defaults: 5 failures in a row, a fixed wait of 30 s, 2 successes of 2 probes,
@@ -26,9 +28,6 @@ impl CircuitBreaker {
         Builder { policy: Consecutive::new(5), config: Config::new(), clock: DefaultClock, observer: () }
     }
 }
-
-#[cfg(not(failfast_loom))]
-use crate::time::Timestamp;
 
 #[cfg(not(failfast_loom))]
 impl<P: crate::policy::InlinePolicy> CircuitBreaker<P> {

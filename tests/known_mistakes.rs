@@ -4,6 +4,8 @@
 
 #![cfg(all(feature = "std", not(failfast_loom)))]
 
+mod preempted;
+
 use std::mem::needs_drop;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, Weak};
@@ -11,9 +13,10 @@ use std::thread;
 use std::time::Duration;
 
 use failfast::{
-    CircuitBreaker, Clock, Consecutive, CountWindow, IntoPolicy, LastCalls, LastTime, ManualClock, Observer, OnMaxWait,
-    Outcome, Reason, Rejected, SettledCall, State, TimeWindow, Timestamp, Transition,
+    CircuitBreaker, Consecutive, CountWindow, IntoPolicy, LastCalls, LastTime, ManualClock, Observer, OnMaxWait,
+    Outcome, Reason, Rejected, SettledCall, State, TimeWindow, Transition,
 };
+use preempted::Preempted;
 
 const MILLI: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -38,29 +41,6 @@ fn half_open(clock: &ManualClock, probes: u32) -> Manual<'_> {
 fn admitted<P: failfast::Policy>(breaker: &Manual<P>) -> u32 {
     let ask = || breaker.try_acquire().map(std::mem::forget);
     (0..100_000).take_while(|_| ask().is_ok()).count() as u32
-}
-
-type Other = Box<dyn FnOnce() + Send>;
-
-/// Makes another thread's move inside one reading of the clock.
-#[derive(Default)]
-struct Preempted {
-    time: ManualClock,
-    other: Mutex<Option<(u32, Other)>>,
-}
-
-impl Clock for Preempted {
-    fn now(&self) -> Timestamp {
-        let due = self.other.lock().unwrap().take_if(|(readings, _)| {
-            let due = *readings == 0;
-            *readings = readings.saturating_sub(1);
-            due
-        });
-        if let Some((_, other)) = due {
-            other();
-        }
-        self.time.now()
-    }
 }
 
 /// circuitbreaker-rs: load, compare, subtract.

@@ -2,6 +2,8 @@
 
 #![cfg(all(feature = "std", not(failfast_loom)))]
 
+mod preempted;
+
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -15,6 +17,7 @@ use failfast::{
     LastTime, ManualClock, Observer, OnCancel, OnMaxWait, OnTransition, Outcome, Reason, Rule, Settled, SettledCall,
     Spec, State, TimeWindow, Timestamp, Transition, WouldTrip,
 };
+use preempted::{Other, Preempted};
 
 const MILLI: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -241,31 +244,6 @@ mod races {
     use super::*;
 
     type Raced = CircuitBreaker<Consecutive, Arc<Preempted>>;
-    type Other = Box<dyn FnOnce() + Send>;
-
-    /// Plays the other thread: its move is made inside one reading of the clock, where the reader might as well have
-    /// been preempted.
-    #[derive(Default)]
-    struct Preempted {
-        time: ManualClock,
-        other: Mutex<Option<(u32, Other)>>,
-    }
-
-    impl Clock for Preempted {
-        fn now(&self) -> Timestamp {
-            let now = self.time.now();
-            // Taken out first, since the other reads the clock too.
-            let due = self.other.lock().unwrap().take_if(|(readings, _)| {
-                let due = *readings == 0;
-                *readings = readings.saturating_sub(1);
-                due
-            });
-            if let Some((_, other)) = due {
-                other();
-            }
-            now
-        }
-    }
 
     /// Lets `other` come in at each of the clock's readings in `act`, one after another.
     fn at_each_reading(other: impl Fn(&Arc<Raced>) -> Other, act: impl Fn(&Raced)) {
