@@ -14,7 +14,7 @@ use crate::observer::{Observer, SettledCall, Transition, WouldTrip};
 use crate::outcome::{Outcome, Settled};
 use crate::permit::{Breaker, Pass, Permit};
 use crate::policy::engine::Call;
-use crate::policy::{Causes, Consecutive, Period, Policy};
+use crate::policy::{Causes, Consecutive, Found, Period, Policy, Tally};
 use crate::raw::bits::{Field, generation_after};
 use crate::raw::gate::{Admission, Gate, Kind, ProbeOutcome, Verdict, Word};
 use crate::raw::published::Published;
@@ -299,16 +299,18 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
         &self,
         word: Word,
         kind: Kind,
-        culprit: Option<usize>,
+        culprit: Option<(usize, Tally)>,
         now: Timestamp,
         wait: Option<Duration>,
     ) -> bool {
         let to = self.open_word(word, kind, now, wait, 0);
         let mut evidence = CountsList::default();
         self.policy.live(&self.rules, word.generation(), now, &mut evidence);
+        // Others may have gone on counting since the cause was found: a success that makes it look unfounded, say.
+        let evidence = culprit.map_or(evidence, |(index, tally)| evidence.holding(index, tally));
         let moved = self.gate.exchange(word, to);
         if moved {
-            self.moved(word, to, now, Some((evidence, culprit)));
+            self.moved(word, to, now, Some((evidence, culprit.map(|(index, _)| index))));
         }
         moved
     }
@@ -362,55 +364,61 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
     /// Records an outcome of a closed breaker, at `now` if that has been read already.
     #[inline(always)]
     fn record(&self, pass: Pass, failed: bool, now: Option<Timestamp>) {
-        let (causes, now) = self.count(pass, failed, now);
-        if causes != Causes::NONE {
-            self.trip_on(pass.word, causes, now);
+        let (found, now) = self.count(pass, failed, now);
+        if found.causes() != Causes::NONE {
+            self.trip_on(pass.word, found, now);
         }
     }
 
-    /// Gives the causes that hold with this outcome, and the time if that has been read.
+    /// Gives what was found with this outcome, and the time if that has been read.
     #[inline(always)]
-    fn count(&self, pass: Pass, failed: bool, now: Option<Timestamp>) -> (Causes, Option<Timestamp>) {
+    fn count(&self, pass: Pass, failed: bool, now: Option<Timestamp>) -> (Found, Option<Timestamp>) {
         let call = Moment { breaker: self, started: pass.started, now: Cell::new(now) };
         let period = Period { gate: &self.gate, word: pass.word };
-        let causes = self.policy.record(&self.rules, period, failed, &call);
+        let found = self.policy.record(&self.rules, period, failed, &call);
         // By value: a reference to it would keep it in memory on the path of every call.
-        (causes, call.now.get())
+        (found, call.now.get())
     }
 
     #[cold]
     #[inline(never)]
-    fn trip_on(&self, word: Word, causes: Causes, now: Option<Timestamp>) {
-        if let Some((index, kind)) = causes.first() {
-            self.open_anew(word, kind, Some(index), now.unwrap_or_else(|| self.now()), None);
+    fn trip_on(&self, word: Word, found: Found, now: Option<Timestamp>) {
+        if let Some((index, kind)) = found.causes().first() {
+            self.open_anew(word, kind, Some((index, found.tally())), now.unwrap_or_else(|| self.now()), None);
         }
     }
 
     /// Records an outcome of a metrics-only breaker, and tells of each cause that has begun to hold with it: that did not
     /// hold when somebody last noted the causes, or that time has ended since.
-    fn shadow(&self, pass: Pass, failed: bool, now: Timestamp) {
+    /// Gives the counts that they were last seen in.
+    fn shadow(&self, pass: Pass, failed: bool, now: Timestamp) -> CountsList {
         let generation = pass.word.generation();
-        let holding = || u64::from(self.policy.holds(&self.rules, generation, now).0);
+        let seen = Cell::new(CountsList::default());
+        let holding = || {
+            let mut counts = CountsList::default();
+            let causes = self.policy.live(&self.rules, generation, now, &mut counts);
+            seen.set(counts);
+            u64::from(causes.0)
+        };
         let noted = self.note.read(generation).unwrap_or(0);
         let lasting = holding();
         _ = self.count(pass, failed, Some(now));
         // What holds is asked after the note was read, and the note says whether anybody has noted since: so of calls that
         // overlap one tells, and the last one to note has seen what the others counted.
         let note = |old| NOTES.put(NOTES.get(old) + 1) | HELD.put(holding());
-        let Some((old, new)) = self.note.update(generation, note, || self.gate.load() == pass.word) else { return };
+        let noted_anew = self.note.update(generation, note, || self.gate.load() == pass.word);
+        let Some((old, new)) = noted_anew else { return seen.get() };
         let still = if old == noted { lasting } else { HELD.max() };
         let begun = HELD.get(new) & !(HELD.get(old) & still);
         for cause in (0..u32::BITS).map(|bit| Causes(begun as u32 & 1 << bit)) {
             if let Some((index, kind)) = cause.first() {
-                self.would_trip(generation, kind, Some(index), now);
+                self.would_trip(kind, index, &seen.get());
             }
         }
+        seen.get()
     }
 
-    fn would_trip(&self, generation: u64, kind: Kind, index: Option<usize>, now: Timestamp) {
-        let mut counts = CountsList::default();
-        self.policy.live(&self.rules, generation, now, &mut counts);
-        let index = index.unwrap_or(0);
+    fn would_trip(&self, kind: Kind, index: usize, counts: &CountsList) {
         if let Some(trip) = self.trip(kind, index, counts.get(index)) {
             self.tell(|observer| observer.on_would_trip(&WouldTrip { trip }));
         }
@@ -458,15 +466,15 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
             (Kind::Closed | Kind::MetricsOnly, Outcome::Ignored) => {}
             (Kind::Closed, Outcome::Success) => self.record(pass, false, Some(now)),
             (Kind::Closed, Outcome::Failure) => self.record(pass, true, Some(now)),
-            (Kind::MetricsOnly, Outcome::Success) => self.shadow(pass, false, now),
-            (Kind::MetricsOnly, Outcome::Failure) => self.shadow(pass, true, now),
+            (Kind::MetricsOnly, Outcome::Success) => _ = self.shadow(pass, false, now),
+            (Kind::MetricsOnly, Outcome::Failure) => _ = self.shadow(pass, true, now),
             (Kind::Closed, Outcome::OpenFor(wait)) => {
                 _ = self.count(pass, true, Some(now));
                 _ = self.open_anew(word, Kind::Requested, None, now, wait);
             }
             (Kind::MetricsOnly, Outcome::OpenFor(_)) => {
-                self.shadow(pass, true, now);
-                self.would_trip(word.generation(), Kind::Requested, None, now);
+                let counts = self.shadow(pass, true, now);
+                self.would_trip(Kind::Requested, 0, &counts);
             }
             (Kind::HalfOpen, Outcome::OpenFor(wait)) => _ = self.reopen(word, Kind::ProbeRequested, now, wait),
             (Kind::HalfOpen, outcome) => {

@@ -47,7 +47,9 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
         let mut trip = None;
         let mut since = Some(decided.time(now));
         match state {
-            State::Closed | State::MetricsOnly => self.policy.live(&self.rules, word.generation(), now, &mut counts),
+            State::Closed | State::MetricsOnly => {
+                self.policy.live(&self.rules, word.generation(), now, &mut counts);
+            }
             State::ForcedOpen | State::Disabled => {}
             State::Open | State::HalfOpen => {
                 counts = self.evidence(word);

@@ -3,7 +3,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::engine::{Call, Engine};
-use super::{Causes, Consecutive, CountWindow, HeapBuckets, HeapCalls, Made, Period, Policy, Spec, TimeWindow};
+use super::{Causes, Consecutive, CountWindow, Found, HeapBuckets, HeapCalls, Made, Period, Policy, Spec, TimeWindow};
 use crate::error::{ConfigError, Value};
 use crate::policy::into::Sealed;
 use crate::raw::gate::Kind;
@@ -73,13 +73,6 @@ macro_rules! each {
     };
 }
 
-impl BoxPolicy {
-    fn join(&self, causes_of: impl Fn(&Joined) -> Causes) -> Causes {
-        let each = self.0.iter().map(causes_of).enumerate();
-        each.fold(Causes::NONE, |joined, (index, causes)| joined.and(causes.behind(index)))
-    }
-}
-
 impl Engine for BoxPolicy {
     type Draft = ();
     type Rules = ();
@@ -90,12 +83,10 @@ impl Engine for BoxPolicy {
         self.0.iter().any(|policy| each!(policy, |made| made.policy.is_slow(&made.rules, elapsed)))
     }
 
-    fn record(&self, (): &(), period: Period<'_>, failed: bool, call: &impl Call) -> Causes {
-        self.join(|policy| each!(policy, |made| made.policy.record(&made.rules, period, failed, call)))
-    }
-
-    fn holds(&self, (): &(), generation: u64, now: Timestamp) -> Causes {
-        self.join(|policy| each!(policy, |made| made.policy.holds(&made.rules, generation, now)))
+    fn record(&self, (): &(), period: Period<'_>, failed: bool, call: &impl Call) -> Found {
+        self.0.iter().enumerate().fold(Found::NOTHING, |joined, (index, policy)| {
+            joined.and(each!(policy, |made| made.policy.record(&made.rules, period, failed, call)), index)
+        })
     }
 
     fn begin(&self, period: Period<'_>) {
@@ -104,10 +95,10 @@ impl Engine for BoxPolicy {
         }
     }
 
-    fn live(&self, (): &(), generation: u64, now: Timestamp, list: &mut CountsList) {
-        for policy in &self.0 {
-            each!(policy, |made| made.policy.live(&made.rules, generation, now, list));
-        }
+    fn live(&self, (): &(), generation: u64, now: Timestamp, list: &mut CountsList) -> Causes {
+        self.0.iter().enumerate().fold(Causes::NONE, |joined, (index, policy)| {
+            joined.and(each!(policy, |made| made.policy.live(&made.rules, generation, now, list)).behind(index))
+        })
     }
 
     fn publish(&self, generation: u64, counts: &mut dyn Iterator<Item = Counts>) {

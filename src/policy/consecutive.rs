@@ -1,7 +1,7 @@
 use core::time::Duration;
 
 use super::engine::{Call, Engine};
-use super::{Causes, Period, Policy, Spec};
+use super::{Causes, Found, Period, Policy, Spec, Tally};
 use crate::error::{ConfigError, Value};
 use crate::raw::bits::{Field, GENERATION_BITS};
 use crate::raw::gate::Kind;
@@ -89,6 +89,12 @@ impl Consecutive {
     }
 }
 
+#[inline]
+fn found(streak: u64, limit: u32) -> Found {
+    let causes = Causes::CONSECUTIVE.when(streak >= u64::from(limit));
+    causes.found_in(Tally { total: streak, failed: streak, slow: 0 })
+}
+
 impl Engine for Consecutive {
     type Draft = ();
     type Rules = u32;
@@ -100,9 +106,9 @@ impl Engine for Consecutive {
     }
 
     #[inline(always)]
-    fn record(&self, limit: &u32, period: Period<'_>, failed: bool, _: &impl Call) -> Causes {
+    fn record(&self, limit: &u32, period: Period<'_>, failed: bool, _: &impl Call) -> Found {
         if failed {
-            return Causes::CONSECUTIVE.when(self.add_failure(period) >= u64::from(*limit));
+            return found(self.add_failure(period), *limit);
         }
         // ORDERING: Relaxed, nothing follows from a streak of 0 or of another generation, and the CAS decides
         // otherwise.
@@ -110,11 +116,7 @@ impl Engine for Consecutive {
         if STREAK.get(word) != 0 && TAG.get(word) == period.generation() {
             self.restart(period);
         }
-        Causes::NONE
-    }
-
-    fn holds(&self, limit: &u32, generation: u64, _: Timestamp) -> Causes {
-        Causes::CONSECUTIVE.when(self.streak(generation) >= u64::from(*limit))
+        Found::NOTHING
     }
 
     fn begin(&self, period: Period<'_>) {
@@ -125,8 +127,10 @@ impl Engine for Consecutive {
         self.published.keep_recent(period.generation());
     }
 
-    fn live(&self, _: &u32, generation: u64, _: Timestamp, list: &mut CountsList) {
-        list.push(Counts::streak(self.streak(generation)));
+    fn live(&self, limit: &u32, generation: u64, _: Timestamp, list: &mut CountsList) -> Causes {
+        let streak = self.streak(generation);
+        list.push(Counts::streak(streak));
+        found(streak, *limit).causes()
     }
 
     fn publish(&self, generation: u64, list: &mut dyn Iterator<Item = Counts>) {

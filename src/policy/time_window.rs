@@ -1,8 +1,8 @@
 use core::time::Duration;
 
 use super::engine::{Call, Engine};
-use super::window::{Evidence, Tally, Window, WindowDraft, WindowRules};
-use super::{Causes, Period, Policy, Spec};
+use super::window::{Evidence, Window, WindowDraft, WindowRules};
+use super::{Causes, Found, Period, Policy, Spec, Tally};
 use crate::raw::bits::{Field, GENERATION_BITS};
 use crate::raw::gate::Kind;
 use crate::snapshot::{Counts, CountsList};
@@ -516,7 +516,7 @@ impl<S: Buckets> TimeWindow<S> {
     }
 
     #[inline(never)]
-    fn record_trouble(&self, rules: &WindowRules, period: Period<'_>, failed: bool, slow: bool, now: u64) -> Causes {
+    fn record_trouble(&self, rules: &WindowRules, period: Period<'_>, failed: bool, slow: bool, now: u64) -> Found {
         let mine = self.enter(rules, now);
         let row = if failed { self.cells.failed() } else { self.successes() };
         self.count(rules, period, mine, row);
@@ -530,38 +530,38 @@ impl<S: Buckets> TimeWindow<S> {
     /// Which causes hold, after an outcome in the bucket `latest`. The window is looked at only while an outcome can bring
     /// one about: while there is trouble in it, and that is new, or a bucket has left, or `min_calls` is to be reached.
     #[inline]
-    fn verdict(&self, rules: &WindowRules, generation: u64, latest: Position) -> Causes {
+    fn verdict(&self, rules: &WindowRules, generation: u64, latest: Position) -> Found {
         // ORDERING: Acquire, pairs with `note_trouble`.
         let trouble = self.trouble.load(Ordering::Acquire);
         if TROUBLE_TAG.get(trouble) != generation {
-            return Causes::NONE;
+            return Found::NOTHING;
         }
         let bucket = latest.bucket(rules);
         let age = bucket.wrapping_sub(BUCKET.get(trouble)) & BUCKET.max();
         let here = trouble & !BUCKET.put(u64::MAX) | BUCKET.put(bucket);
         // ORDERING: Relaxed, nothing else follows from it: a verdict more or less among calls that overlap.
         if age >= u64::from(rules.size) || self.quiet.load(Ordering::Relaxed) == here {
-            return Causes::NONE;
+            return Found::NOTHING;
         }
         self.look(rules, generation, latest, here)
     }
 
     /// Which causes hold; `here` is the trouble, as of the latest bucket.
     #[inline(never)]
-    fn look(&self, rules: &WindowRules, generation: u64, latest: Position, here: u64) -> Causes {
+    fn look(&self, rules: &WindowRules, generation: u64, latest: Position, here: u64) -> Found {
         let newest = latest.bucket(rules);
         let (failed, slow) = self.troubles(rules, latest, newest, generation);
-        let (causes, quiet) = if rules.may_hold(failed, slow) {
+        let (found, quiet) = if rules.may_hold(failed, slow) {
             let tally = self.tally((failed, slow), rules, latest, newest, generation);
-            (rules.causes(tally), rules.only_sinks(tally))
+            (rules.judge(tally), rules.only_sinks(tally))
         } else {
-            (Causes::NONE, true)
+            (Found::NOTHING, true)
         };
-        if causes == Causes::NONE && quiet {
+        if found.causes() == Causes::NONE && quiet {
             // ORDERING: Relaxed, as above. It names the trouble that it was found at, so one that comes late is void.
             self.quiet.store(here, Ordering::Relaxed);
         }
-        causes
+        found
     }
 }
 
@@ -576,7 +576,7 @@ impl<S: Buckets> Engine for TimeWindow<S> {
     }
 
     #[inline(always)]
-    fn record(&self, rules: &WindowRules, period: Period<'_>, failed: bool, call: &impl Call) -> Causes {
+    fn record(&self, rules: &WindowRules, period: Period<'_>, failed: bool, call: &impl Call) -> Found {
         let slow = call.is_timed() && rules.was_slow(call);
         let now = call.now().as_nanos();
         if failed || slow {
@@ -587,16 +587,14 @@ impl<S: Buckets> Engine for TimeWindow<S> {
         self.verdict(rules, period.generation(), mine)
     }
 
-    fn holds(&self, rules: &WindowRules, generation: u64, now: Timestamp) -> Causes {
-        rules.causes(self.tally_at(rules, generation, now))
-    }
-
     fn begin(&self, period: Period<'_>) {
         self.evidence.keep_recent(period.generation());
     }
 
-    fn live(&self, rules: &WindowRules, generation: u64, now: Timestamp, list: &mut CountsList) {
-        list.push(rules.counts(self.tally_at(rules, generation, now)));
+    fn live(&self, rules: &WindowRules, generation: u64, now: Timestamp, list: &mut CountsList) -> Causes {
+        let tally = self.tally_at(rules, generation, now);
+        list.push(rules.counts(tally));
+        rules.causes(tally)
     }
 
     fn publish(&self, generation: u64, counts: &mut dyn Iterator<Item = Counts>) {

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use super::engine::{Call, Engine};
-use super::{Causes, Policy, Spec};
+use super::{Causes, Found, Policy, Spec, Tally};
 use crate::config::LONGEST;
 use crate::error::{ConfigError, Value};
 use crate::raw::gate::Kind;
@@ -289,6 +289,11 @@ impl WindowRules {
     }
 
     /// Which thresholds these counts have reached.
+    pub(super) fn judge(&self, tally: Tally) -> Found {
+        self.causes(tally).found_in(tally)
+    }
+
+    /// The same, without the counts.
     pub(super) fn causes(&self, tally: Tally) -> Causes {
         let reaches = |rate: u32, count: u64| {
             rate != NONE
@@ -330,14 +335,6 @@ impl WindowRules {
         };
         Counts::new(span, self.min_calls, total, failed, self.is_timed().then_some(slow))
     }
-}
-
-/// What is in a window.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Tally {
-    pub(super) total: u64,
-    pub(super) failed: u64,
-    pub(super) slow: u64,
 }
 
 /// A window's tally as it was when an outage began.
