@@ -8,7 +8,7 @@ use core::cell::Cell;
 use core::time::Duration;
 
 use crate::clock::{Clock, DefaultClock};
-use crate::config::{Config, OnMaxWait, Plan, Probing};
+use crate::config::{Config, OnMaxWait, Plan};
 use crate::error::Rejected;
 use crate::observer::{Observer, SettledCall, Transition, WouldTrip};
 use crate::outcome::{Outcome, Settled};
@@ -16,15 +16,19 @@ use crate::permit::{Breaker, Pass, Permit};
 use crate::policy::engine::Call;
 use crate::policy::{Causes, Consecutive, Found, Period, Policy, Tally};
 use crate::raw::bits::{Field, generation_after};
-use crate::raw::gate::{Admission, Gate, Kind, ProbeOutcome, Verdict, Word};
+use crate::raw::gate::{Admission, Gate, Kind, ProbeOutcome, Quota, Verdict, Word};
 use crate::raw::published::Published;
 use crate::snapshot::{CountsList, Generation, State, Trip};
-use crate::sync::{AtomicU32, AtomicU64, Ordering, const_fn};
+use crate::sync::{AtomicU16, AtomicU64, Ordering, const_fn};
 use crate::time::{Timestamp, saturating_nanos};
 
 // A metrics-only period's note: [ how often it was noted 12 | causes that held then 32 ]
 const HELD: Field = Field::first(u32::BITS);
 const NOTES: Field = HELD.then(12);
+
+// An outage's note: [ the culprit's index and 1, or 0 | the threshold that was crossed 32 ]
+pub(crate) const LIMIT: Field = Field::first(u32::BITS);
+pub(crate) const CULPRIT: Field = LIMIT.then(12);
 
 /// A lock-free circuit breaker.
 ///
@@ -57,17 +61,19 @@ pub struct CircuitBreaker<P: Policy = Consecutive, C = DefaultClock, O = ()> {
     pub(crate) gate: Gate,
     /// Whether anybody wants to know how long calls take.
     timed: bool,
-    probing: Probing,
+    on_max_wait: OnMaxWait,
+    quota: Quota,
+    observer_panics: AtomicU16,
     pub(crate) policy: P,
     pub(crate) rules: P::Rules,
-    observer_panics: AtomicU32,
+    seed: u32,
     pub(crate) plan: Plan,
     /// The latest time seen, for clocks that may step back.
     latest: AtomicU64,
     /// When the open state began, in milliseconds.
     pub(crate) opened: Published,
-    /// Of an outage: whose cause began it, the policy's index and 1, or 0 if no policy's. Of a metrics-only period: the
-    /// causes that held when they were last noted, and how often they were.
+    /// Of an outage: whose cause began it, and the threshold that it crossed. Of a metrics-only period: the causes that
+    /// held when they were last noted, and how often they were.
     pub(crate) note: Published,
     clock: C,
     observer: O,
@@ -85,13 +91,16 @@ impl<P: Policy, C, O> CircuitBreaker<P, C, O> {
             now: Timestamp,
         ) -> Self {
             let plan = config.plan();
+            let (quota, on_max_wait) = config.probing();
             Self {
                 gate: Gate::new(config.first(now)),
                 timed: timed || plan.times_cancelled(),
-                probing: config.probing(),
+                on_max_wait,
+                quota,
+                observer_panics: AtomicU16::new(0),
                 policy,
                 rules,
-                observer_panics: AtomicU32::new(0),
+                seed: config.mixed_seed(),
                 plan,
                 latest: AtomicU64::new(0),
                 opened: Published::holding(0, now.as_millis()),
@@ -116,7 +125,7 @@ impl<P: Policy, C, O> CircuitBreaker<P, C, O> {
         &self.observer
     }
 
-    /// How many times an observer has panicked, modulo 2^32. Without the feature `std` panics are not caught.
+    /// How many times an observer has panicked, modulo 2^16. Without the feature `std` panics are not caught.
     ///
     /// ```
     /// let breaker = failfast::CircuitBreaker::builder().on_transition(|_| panic!("no")).build()?;
@@ -127,7 +136,7 @@ impl<P: Policy, C, O> CircuitBreaker<P, C, O> {
     /// ```
     pub fn observer_panics(&self) -> u32 {
         // ORDERING: Relaxed, a count that nothing hangs on.
-        self.observer_panics.load(Ordering::Relaxed)
+        self.observer_panics.load(Ordering::Relaxed).into()
     }
 }
 
@@ -200,7 +209,7 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
         if word.kind() != Kind::HalfOpen || !word.is_over(now) {
             return word;
         }
-        match self.probing.on_max_wait {
+        match self.on_max_wait {
             OnMaxWait::Renew => word,
             OnMaxWait::Close => word.next(Kind::Closed, word.time(now).as_millis()),
             OnMaxWait::Open => self.reopened(word, Kind::ProbeTimeout, word.time(now), None).unwrap_or(word),
@@ -227,7 +236,7 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
 
     /// The millisecond at which an opening in `generation` at `at` is over, for `wait` or the configured wait.
     pub(crate) fn deadline(&self, at: Timestamp, wait: Option<Duration>, reopened: u64, generation: u64) -> u64 {
-        let wait = wait.map_or_else(|| self.plan.wait(reopened, generation), |wait| self.plan.capped(wait));
+        let wait = wait.map_or_else(|| self.plan.wait(reopened, generation, self.seed), |wait| self.plan.capped(wait));
         at.millis_after(saturating_nanos(wait))
     }
 }
@@ -273,7 +282,7 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
 
     /// Ends a half-open period that is over, unless its probes have decided in time.
     fn end_half_open(&self, word: Word, now: Timestamp) -> bool {
-        match self.gate.seal(word, self.probing.quota) {
+        match self.gate.seal(word, self.quota) {
             Err(verdict) => self.conclude(word, verdict, now),
             Ok(()) => match self.decided(word, now) {
                 same if same == word => self.begin_half_open(word, now),
@@ -331,17 +340,18 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
         }
         let mut culprit = (0, None);
         if let Some((counts, index)) = evidence {
+            let limit = index.map_or(0, |index| self.policy.limit(&self.rules, index, to.kind()));
             self.policy.publish(generation, &mut counts.iter());
-            self.note.publish(generation, index.map_or(0, |index| index as u64 + 1));
-            let index = index.unwrap_or(0);
-            culprit = (index, counts.get(index));
+            let number = index.map_or(0, |index| index as u64 + 1);
+            self.note.publish(generation, CULPRIT.put(number) | LIMIT.put(limit.into()));
+            culprit = (limit, counts.get(index.unwrap_or(0)));
         }
         self.policy.begin(Period { gate: &self.gate, word: to });
         self.opened.keep_recent(generation);
         self.note.keep_recent(generation);
         let (from, state) = (State::of(from.kind()), State::of(to.kind()));
         if from != state {
-            let trip = self.trip(to.kind(), culprit.0, culprit.1);
+            let trip = Trip::of(to.kind(), culprit.0, culprit.1);
             let transition = Transition { from, to: state, trip, generation: Generation(generation), at };
             self.tell(|observer| observer.on_transition(&transition));
         }
@@ -368,6 +378,12 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
         if found.causes() != Causes::NONE {
             self.trip_on(pass.word, found, now);
         }
+    }
+
+    /// Not inlined, so that a success keeps nothing for it.
+    #[inline(never)]
+    fn record_failure(&self, pass: Pass) {
+        self.record(pass, true, None);
     }
 
     /// Gives what was found with this outcome, and the time if that has been read.
@@ -419,7 +435,8 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
     }
 
     fn would_trip(&self, kind: Kind, index: usize, counts: &CountsList) {
-        if let Some(trip) = self.trip(kind, index, counts.get(index)) {
+        let limit = self.policy.limit(&self.rules, index, kind);
+        if let Some(trip) = Trip::of(kind, limit, counts.get(index)) {
             self.tell(|observer| observer.on_would_trip(&WouldTrip { trip }));
         }
     }
@@ -432,7 +449,7 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
                 return word;
             }
             let now = self.now();
-            if let Some(verdict) = self.gate.verdict(word, self.probing.quota) {
+            if let Some(verdict) = self.gate.verdict(word, self.quota) {
                 self.conclude(word, verdict, now);
             } else if self.decided(word, now) != word {
                 self.end_half_open(word, now);
@@ -483,7 +500,7 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
                     Outcome::Ignored => ProbeOutcome::Returned,
                     _ => ProbeOutcome::Failed,
                 };
-                if let Some(verdict) = self.gate.settle(word, outcome, self.probing.quota) {
+                if let Some(verdict) = self.gate.settle(word, outcome, self.quota) {
                     self.conclude(word, verdict, now);
                 }
             }
@@ -540,7 +557,7 @@ impl<P: Policy, C: Clock, O: Observer> Breaker for CircuitBreaker<P, C, O> {
             let over = word.is_over(now);
             match kind {
                 Kind::HalfOpen if over => _ = self.end_half_open(word, now),
-                Kind::HalfOpen => match self.gate.admit(word, self.probing.quota) {
+                Kind::HalfOpen => match self.gate.admit(word, self.quota) {
                     Admission::Admitted => return Ok(self.pass(word)),
                     Admission::Full => {
                         if let Some(trip) = self.trip_of(word) {
@@ -570,7 +587,7 @@ impl<P: Policy, C: Clock, O: Observer> Breaker for CircuitBreaker<P, C, O> {
         if self.observer.observes_calls() {
             self.tell(|observer| observer.on_outcome(&SettledCall { settled, counted: true }));
         }
-        self.record(pass, failed, None);
+        if failed { self.record_failure(pass) } else { self.record(pass, false, None) }
     }
 }
 

@@ -26,6 +26,7 @@ mod policy;
 mod raw;
 mod snapshot;
 mod sync;
+mod thresholds;
 mod time;
 mod view;
 

@@ -265,6 +265,12 @@ impl Found {
     /// Joins what the policy behind `count` others has found.
     #[inline(always)]
     fn and(self, other: Self, count: usize) -> Self {
+        if self.causes().and(other.causes()) == Causes::NONE { Self::NOTHING } else { self.join(other, count) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn join(self, other: Self, count: usize) -> Self {
         let causes = self.causes().and(other.causes().behind(count));
         let Self(marked, counts) = if self.causes() == Causes::NONE { other } else { self };
         Self(marked & !CAUSES.max() | u64::from(causes.0), counts)
@@ -292,7 +298,7 @@ pub(crate) mod into {
 }
 
 pub(crate) mod engine {
-    use super::{Causes, Counts, CountsList, Found, Kind, Period, Timestamp};
+    use super::{Causes, ConfigError, Counts, CountsList, Found, Kind, Period, Timestamp};
     use core::time::Duration;
 
     /// When a call was settled, read only if it is asked for.
@@ -333,6 +339,12 @@ pub(crate) mod engine {
 
         /// The counts of the policy at `index` that were published for the outage `generation`, if they were.
         fn published(&self, rules: &Self::Rules, generation: u64, index: usize) -> Option<Counts>;
+
+        /// Whether a policy like `new` could have counted what this one has: only its thresholds differ.
+        fn admits(&self, rules: &Self::Rules, new: &Self, new_rules: &Self::Rules) -> Result<(), ConfigError>;
+
+        /// Takes over the thresholds of `new`, which it admits.
+        fn set_thresholds(&self, rules: &Self::Rules, new: &Self, new_rules: &Self::Rules);
 
         /// The threshold that the cause `kind` of the policy at `index` has crossed.
         fn limit(&self, rules: &Self::Rules, index: usize, kind: Kind) -> u32;
@@ -405,6 +417,15 @@ macro_rules! join {
                 )+
                 _ = before;
                 None
+            }
+
+            fn admits(&self, rules: &Self::Rules, new: &Self, new_rules: &Self::Rules) -> Result<(), ConfigError> {
+                $(self.$index.admits(&rules.$index, &new.$index, &new_rules.$index)?;)+
+                Ok(())
+            }
+
+            fn set_thresholds(&self, rules: &Self::Rules, new: &Self, new_rules: &Self::Rules) {
+                $(self.$index.set_thresholds(&rules.$index, &new.$index, &new_rules.$index);)+
             }
 
             fn limit(&self, rules: &Self::Rules, index: usize, kind: Kind) -> u32 {

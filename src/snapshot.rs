@@ -402,6 +402,11 @@ pub struct Trip {
 }
 
 impl Trip {
+    /// None for a kind of gate that is not an opening.
+    pub(crate) fn of(kind: Kind, limit: u32, counts: Option<Counts>) -> Option<Self> {
+        Some(Self { reason: Reason::of(kind)?, counts, limit })
+    }
+
     /// Why.
     #[must_use]
     pub const fn reason(&self) -> Reason {

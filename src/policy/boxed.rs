@@ -62,6 +62,16 @@ impl From<Spec<TimeWindow<HeapBuckets>>> for Rule {
     }
 }
 
+impl<A, B, C> Kinds<A, B, C> {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Consecutive(_) => "consecutive",
+            Self::Count(_) => "a count window",
+            Self::Time(_) => "a time window",
+        }
+    }
+}
+
 /// Does the same with whichever policy it is.
 macro_rules! each {
     ($policy:expr, |$made:ident| $what:expr) => {
@@ -69,6 +79,18 @@ macro_rules! each {
             Kinds::Consecutive($made) => $what,
             Kinds::Count($made) => $what,
             Kinds::Time($made) => $what,
+        }
+    };
+}
+
+/// Does the same with two that are of one kind.
+macro_rules! both {
+    ($pair:expr, |$old:ident, $new:ident| $what:expr, else $otherwise:block) => {
+        match $pair {
+            (Kinds::Consecutive($old), Kinds::Consecutive($new)) => $what,
+            (Kinds::Count($old), Kinds::Count($new)) => $what,
+            (Kinds::Time($old), Kinds::Time($new)) => $what,
+            ($old, $new) => $otherwise,
         }
     };
 }
@@ -109,6 +131,24 @@ impl Engine for BoxPolicy {
 
     fn published(&self, (): &(), generation: u64, index: usize) -> Option<Counts> {
         each!(self.0.get(index)?, |made| made.policy.published(&made.rules, generation, 0))
+    }
+
+    fn admits(&self, (): &(), new: &Self, (): &()) -> Result<(), ConfigError> {
+        let counts = [&self.0, &new.0].map(|policies| Value::Count(policies.len() as u64));
+        if self.0.len() != new.0.len() {
+            return Err(ConfigError::fixed("policies", counts[1], counts[0]));
+        }
+        self.0.iter().zip(&new.0).try_for_each(|pair| {
+            both!(pair, |old, new| old.policy.admits(&old.rules, &new.policy, &new.rules), else {
+                Err(ConfigError::fixed("policy.kind", Value::Kind(new.name()), Value::Kind(old.name())))
+            })
+        })
+    }
+
+    fn set_thresholds(&self, (): &(), new: &Self, (): &()) {
+        for pair in self.0.iter().zip(&new.0) {
+            both!(pair, |old, new| old.policy.set_thresholds(&old.rules, &new.policy, &new.rules), else { _ = (old, new) });
+        }
     }
 
     fn limit(&self, (): &(), index: usize, kind: Kind) -> u32 {

@@ -7,7 +7,7 @@ use crate::raw::bits::{Field, GENERATION_BITS};
 use crate::raw::gate::Kind;
 use crate::raw::published::Published;
 use crate::snapshot::{Counts, CountsList};
-use crate::sync::{AtomicU64, Ordering, const_fn};
+use crate::sync::{AtomicU32, AtomicU64, Ordering, const_fn};
 use crate::time::Timestamp;
 
 // [ generation 20 | failures in a row 44 ]
@@ -30,6 +30,8 @@ const TAG: Field = STREAK.then(GENERATION_BITS);
 /// ```
 pub struct Consecutive {
     streak: AtomicU64,
+    /// What turns the limit that it was built with into the one that it has now, by exclusive or.
+    changed: AtomicU32,
     published: Published,
 }
 
@@ -48,8 +50,14 @@ impl Consecutive {
 
     const_fn! {
         fn empty() -> Self {
-            Self { streak: AtomicU64::new(0), published: Published::new() }
+            Self { streak: AtomicU64::new(0), changed: AtomicU32::new(0), published: Published::new() }
         }
+    }
+
+    #[inline]
+    fn limit(&self, built: u32) -> u32 {
+        // ORDERING: Relaxed, the number stands alone.
+        built ^ self.changed.load(Ordering::Relaxed)
     }
 
     fn streak(&self, generation: u64) -> u64 {
@@ -58,7 +66,7 @@ impl Consecutive {
         if TAG.get(word) == generation { STREAK.get(word) } else { 0 }
     }
 
-    #[inline(never)]
+    #[inline]
     fn add_failure(&self, period: Period<'_>) -> u64 {
         self.update(period, |streak| (streak + 1).min(STREAK.max()))
     }
@@ -108,7 +116,7 @@ impl Engine for Consecutive {
     #[inline(always)]
     fn record(&self, limit: &u32, period: Period<'_>, failed: bool, _: &impl Call) -> Found {
         if failed {
-            return found(self.add_failure(period), *limit);
+            return found(self.add_failure(period), self.limit(*limit));
         }
         // ORDERING: Relaxed, nothing follows from a streak of 0 or of another generation, and the CAS decides
         // otherwise.
@@ -130,7 +138,7 @@ impl Engine for Consecutive {
     fn live(&self, limit: &u32, generation: u64, _: Timestamp, list: &mut CountsList) -> Causes {
         let streak = self.streak(generation);
         list.push(Counts::streak(streak));
-        found(streak, *limit).causes()
+        found(streak, self.limit(*limit)).causes()
     }
 
     fn publish(&self, generation: u64, list: &mut dyn Iterator<Item = Counts>) {
@@ -143,8 +151,17 @@ impl Engine for Consecutive {
         self.published.read(generation).map(Counts::streak)
     }
 
-    fn limit(&self, limit: &u32, _: usize, _: Kind) -> u32 {
-        *limit
+    fn admits(&self, _: &u32, _: &Self, _: &u32) -> Result<(), ConfigError> {
+        Ok(())
+    }
+
+    fn set_thresholds(&self, built: &u32, _: &Self, limit: &u32) {
+        // ORDERING: Relaxed, as in `limit`.
+        self.changed.store(built ^ limit, Ordering::Relaxed);
+    }
+
+    fn limit(&self, built: &u32, _: usize, _: Kind) -> u32 {
+        self.limit(*built)
     }
 }
 

@@ -1,8 +1,9 @@
 use core::time::Duration;
 
 use super::engine::{Call, Engine};
-use super::window::{Evidence, Window, WindowDraft, WindowRules};
+use super::window::{Changed, Evidence, Window, WindowDraft, WindowRules};
 use super::{Causes, Found, Period, Policy, Spec, Tally};
+use crate::error::ConfigError;
 use crate::raw::bits::{Field, GENERATION_BITS};
 use crate::raw::gate::Kind;
 use crate::snapshot::{Counts, CountsList};
@@ -77,6 +78,7 @@ pub struct CountWindow<S: Calls = DefaultStorage> {
     head: AtomicU64,
     /// Failed and slow: the pair that the head names, and the one that may come next.
     base: [[AtomicU64; 2]; 2],
+    changed: Changed,
     evidence: Evidence,
     ring: S::Ring,
 }
@@ -391,6 +393,7 @@ impl<S: Calls> CountWindow<S> {
                     [AtomicU64::new(0), AtomicU64::new(0)],
                     [AtomicU64::new(0), AtomicU64::new(0)],
                 ],
+                changed: Changed::nothing(),
                 evidence: Evidence::new(),
                 ring,
             }
@@ -477,10 +480,11 @@ impl<S: Calls> CountWindow<S> {
 
     /// Which causes hold under `head`.
     fn judge(&self, rules: &WindowRules, head: Head) -> Found {
+        let now = self.changed.over(rules);
         // What was pushed out can only have made the counts smaller.
-        match rules.causes(self.tally(rules, head, Marks(0))) {
+        match now.causes(self.tally(rules, head, Marks(0))) {
             Causes::NONE => Found::NOTHING,
-            _ => rules.judge(self.tally(rules, head, self.pushed_out(rules, head))),
+            _ => now.judge(self.tally(rules, head, self.pushed_out(rules, head))),
         }
     }
 
@@ -575,12 +579,12 @@ impl<S: Calls> Engine for CountWindow<S> {
     const COUNT: usize = 1;
 
     fn is_slow(&self, rules: &WindowRules, elapsed: Duration) -> bool {
-        rules.is_slow(elapsed)
+        self.changed.is_slow(rules, elapsed)
     }
 
     #[inline(always)]
     fn record(&self, rules: &WindowRules, period: Period<'_>, failed: bool, call: &impl Call) -> Found {
-        let slow = call.is_timed() && rules.was_slow(call);
+        let slow = self.changed.was_slow(rules, call);
         let mut head = self.load();
         if !failed && !slow && head.generation() == period.generation() {
             // One more success for a full window of nothing else: it stays what it is.
@@ -610,6 +614,7 @@ impl<S: Calls> Engine for CountWindow<S> {
 
     fn live(&self, rules: &WindowRules, generation: u64, _: Timestamp, list: &mut CountsList) -> Causes {
         let tally = self.tally_of(rules, generation);
+        let rules = self.changed.over(rules);
         list.push(rules.counts(tally));
         rules.causes(tally)
     }
@@ -619,11 +624,19 @@ impl<S: Calls> Engine for CountWindow<S> {
     }
 
     fn published(&self, rules: &WindowRules, generation: u64, _: usize) -> Option<Counts> {
-        self.evidence.read(generation).map(|tally| rules.counts(tally))
+        self.evidence.read(generation).map(|tally| self.changed.over(rules).counts(tally))
+    }
+
+    fn admits(&self, rules: &WindowRules, _: &Self, new: &WindowRules) -> Result<(), ConfigError> {
+        rules.admits(new)
+    }
+
+    fn set_thresholds(&self, rules: &WindowRules, _: &Self, new: &WindowRules) {
+        self.changed.set(rules, new);
     }
 
     fn limit(&self, rules: &WindowRules, _: usize, kind: Kind) -> u32 {
-        rules.limit(kind)
+        self.changed.over(rules).limit(kind)
     }
 }
 
