@@ -31,6 +31,8 @@ pub(crate) enum Value {
     Factor(f64),
     Time(Duration),
     State(State),
+    /// Of a policy; only a list of them can have another one.
+    #[cfg(feature = "alloc")]
     Kind(&'static str),
 }
 
@@ -127,6 +129,7 @@ impl fmt::Display for Value {
             Self::Factor(factor) => factor.fmt(f),
             Self::Time(time) => write!(f, "{time:?}"),
             Self::State(state) => state.fmt(f),
+            #[cfg(feature = "alloc")]
             Self::Kind(kind) => f.write_str(kind),
         }
     }
