@@ -155,7 +155,8 @@ impl fmt::Display for Value {
 pub struct Rejected {
     state: State,
     trip: Option<Trip>,
-    /// In nanoseconds; only an open breaker's is known.
+    /// In nanoseconds; only an open breaker's is known. Of a full registry, which rejects as if forced open: its
+    /// capacity.
     retry_after: u64,
 }
 
@@ -171,7 +172,23 @@ impl Rejected {
 
     pub(crate) const FORCED_OPEN: Self = Self { state: State::ForcedOpen, trip: None, retry_after: 0 };
 
-    /// The state that rejected the call: open, half-open (all probes' places are taken) or forced open.
+    /// By a full registry.
+    #[cfg(feature = "registry")]
+    pub(crate) const fn full(capacity: usize) -> Self {
+        Self { retry_after: capacity as u64, ..Self::FORCED_OPEN }
+    }
+
+    /// The capacity of the registry that had no place for the breaker, if that is why.
+    #[must_use]
+    pub const fn full_registry(&self) -> Option<u64> {
+        match self.state {
+            State::ForcedOpen if self.retry_after > 0 => Some(self.retry_after),
+            _ => None,
+        }
+    }
+
+    /// The state that rejected the call: open, half-open (all probes' places are taken) or forced open. A registry that
+    /// is full rejects as if forced open.
     #[must_use]
     pub const fn state(&self) -> State {
         self.state
@@ -204,7 +221,12 @@ impl fmt::Display for Rejected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.state {
             State::HalfOpen => f.write_str("circuit half-open, all probes are out")?,
-            State::ForcedOpen => return f.write_str("circuit forced open by hand"),
+            State::ForcedOpen => {
+                return match self.full_registry() {
+                    Some(capacity) => write!(f, "circuit registry full: all of its {capacity} breakers are in use"),
+                    None => f.write_str("circuit forced open by hand"),
+                };
+            }
             _ => f.write_str("circuit open")?,
         }
         if let Some(trip) = self.trip {

@@ -24,6 +24,8 @@ mod outcome;
 mod permit;
 mod policy;
 mod raw;
+#[cfg(feature = "registry")]
+pub mod registry;
 mod snapshot;
 mod sync;
 mod thresholds;
@@ -61,6 +63,8 @@ pub use policy::Window;
 #[cfg(feature = "alloc")]
 pub use policy::{BoxPolicy, HeapBuckets, HeapCalls, Rule};
 pub use policy::{Buckets, Calls, Consecutive, CountWindow, IntoPolicy, LastCalls, LastTime, Policy, Spec, TimeWindow};
+#[cfg(feature = "registry")]
+pub use registry::Registry;
 pub use snapshot::{Counts, Generation, ProbeCounts, Reason, Snapshot, Span, State, Trip};
 pub use sync::LOCK_FREE;
 #[cfg(any(failfast_loom, failfast_shuttle))]

@@ -1,0 +1,432 @@
+//! Breakers by key: one for each host, tenant or operation, made on demand and bounded.
+//!
+//! ```
+//! use failfast::registry::Registry;
+//! use failfast::{CallError, Config};
+//! use std::time::Duration;
+//!
+//! let config = Config::new().open_for(Duration::from_secs(10));
+//! let hosts = Registry::builder().capacity(10_000).default_config(config).build()?;
+//!
+//! let answer: u32 = hosts.get("payments").call(|| "42".parse())?;
+//! for breaker in hosts.iter() {
+//!     println!("{}: {}", breaker.key(), breaker.snapshot());
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # What is kept, and for how long
+//!
+//! A registry holds at most its [capacity](RegistryBuilder::capacity). A breaker gives up its place when it is closed,
+//! nobody holds a [`Handle`], permit or future of it, and its last handle was let go at least the
+//! [idle time](RegistryBuilder::idle_time) ago. Nothing else is ever evicted: where every place is taken by a breaker
+//! that is in use, a call with a new key is rejected, or passes unguarded, as [`WhenFull`] says.
+//!
+//! Looking a breaker up scans nothing, locks nothing and evicts nothing. A miss looks at the next few breakers on the way
+//! (and at more of them when the registry is full). A service that misses rarely calls [`sweep`](Registry::sweep) from
+//! a timer to have the memory of idle breakers back.
+//!
+//! # One key, one breaker
+//!
+//! Threads that ask for a new key at once get the same breaker. A breaker is evicted by taking the last count of its
+//! `Arc`, which succeeds only while nobody has a handle, and after which nobody can get one: so no caller is left with
+//! a breaker that the registry has forgotten. Only [`remove`](Registry::remove) takes one from under its holders, and
+//! [`Keyed::is_removed`] tells them.
+
+mod builder;
+mod event;
+mod handle;
+
+pub use builder::{BuildError, RegistryBuilder, WhenFull};
+pub use event::{RegistryEvent, Removal};
+pub use handle::{Handle, Keyed};
+
+use core::fmt;
+use core::time::Duration;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Weak};
+use std::vec::Vec;
+
+use crossbeam_queue::SegQueue;
+use papaya::{Compute, HashMap, Operation};
+
+use crate::clock::{Clock, DefaultClock};
+use crate::observer::Observer;
+use crate::policy::{Consecutive, Policy};
+use crate::snapshot::{Snapshot, State};
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::time::Timestamp;
+use builder::Recipes;
+
+/// How many breakers a miss looks at.
+const ON_A_MISS: usize = 2;
+
+/// How many breakers a miss looks at while the registry is full.
+const WHEN_FULL: usize = 256;
+
+type OnEvent = std::boxed::Box<dyn Fn(&RegistryEvent<'_>) + Send + Sync>;
+
+/// Circuit breakers by key. See the [module](self).
+///
+/// `P`, `C` and `O` are policy, clock and observer of its breakers, as in [`CircuitBreaker`](crate::CircuitBreaker).
+///
+/// ```
+/// use failfast::Registry;
+///
+/// struct Client {
+///     hosts: Registry,
+/// }
+/// let client = Client { hosts: Registry::builder().build()? };
+/// assert!(client.hosts.get("search").try_acquire().is_ok());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Registry<P: Policy = Consecutive, C: Clock = DefaultClock, O: Observer = ()> {
+    /// It holds none of them alive: each has an owner, and a dead one is one that was evicted.
+    breakers: HashMap<Arc<str>, Weak<Keyed<P, C, O>>>,
+    /// The owner of each breaker, in the order in which they are looked at.
+    owners: SegQueue<Arc<Keyed<P, C, O>>>,
+    /// Places taken: breakers that were neither evicted nor removed, and those that are being made.
+    taken: AtomicU64,
+    /// What a key gets for which there is no place.
+    overflow: Arc<Keyed<P, C, O>>,
+    recipes: Recipes<P, C, O>,
+    capacity: usize,
+    idle_time: Duration,
+    on_event: Option<OnEvent>,
+    event_panics: AtomicU32,
+}
+
+impl Registry {
+    /// Begins a registry with the defaults: 10,000 breakers at most, which are idle after 10 minutes; each with the
+    /// defaults of [`CircuitBreaker::builder`](crate::CircuitBreaker::builder); calls for which there is no place are
+    /// rejected.
+    ///
+    /// ```
+    /// use failfast::{LastCalls, Registry};
+    ///
+    /// let hosts = Registry::builder().default_policy(LastCalls::<100>::new().failure_rate(50.0)).build()?;
+    /// # Ok::<(), failfast::registry::BuildError>(())
+    /// ```
+    pub fn builder() -> RegistryBuilder {
+        RegistryBuilder::new()
+    }
+}
+
+/// Looking up.
+impl<P: Policy, C: Clock + Clone, O: Observer> Registry<P, C, O> {
+    /// The breaker of `key`, which is made if there is none yet.
+    ///
+    /// It is found without a lock, a scan or an allocation. Keep the handle where one key is called often by many
+    /// threads: two counts of its `Arc` are what they share.
+    ///
+    /// If there is no place for a new breaker, what the handle does is what [`WhenFull`] says: by default it rejects
+    /// every call, and the [rejection](crate::Rejected::full_registry) says so. [`try_get`](Self::try_get) tells in
+    /// advance.
+    ///
+    /// ```
+    /// # let hosts = failfast::Registry::builder().build()?;
+    /// let answer: u32 = hosts.get("payments").call(|| "42".parse())?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline]
+    pub fn get(&self, key: &str) -> Handle<P, C, O> {
+        match self.find(key) {
+            Some(keyed) => Handle::of(keyed),
+            None => self.miss(key).unwrap_or_else(|| Handle::of(self.overflow.clone())),
+        }
+    }
+
+    /// [`get`](Self::get), or none if there is no place for a new breaker.
+    ///
+    /// ```
+    /// let hosts = failfast::Registry::builder().capacity(1).build()?;
+    /// let payments = hosts.try_get("payments");
+    /// assert!(payments.is_some());
+    /// assert!(hosts.try_get("search").is_none());
+    /// # Ok::<(), failfast::registry::BuildError>(())
+    /// ```
+    #[inline]
+    pub fn try_get(&self, key: &str) -> Option<Handle<P, C, O>> {
+        match self.find(key) {
+            Some(keyed) => Some(Handle::of(keyed)),
+            None => self.miss(key),
+        }
+    }
+
+    /// The breaker of `key` if there is one. To look at it, or to move it by hand, is not to use it: it does not keep
+    /// it from being idle for longer than the handle is held.
+    ///
+    /// ```
+    /// # let hosts = failfast::Registry::builder().build()?;
+    /// assert!(hosts.peek("payments").is_none());
+    /// hosts.get("payments");
+    /// assert_eq!(hosts.peek("payments").unwrap().state(), failfast::State::Closed);
+    /// # Ok::<(), failfast::registry::BuildError>(())
+    /// ```
+    pub fn peek(&self, key: &str) -> Option<Handle<P, C, O>> {
+        self.find(key).map(Handle::to_look_at)
+    }
+
+    #[inline]
+    fn find(&self, key: &str) -> Option<Arc<Keyed<P, C, O>>> {
+        // Unpinned before the call, which may take long.
+        self.breakers.pin().get(key).and_then(Weak::upgrade)
+    }
+
+    /// Makes the breaker of `key`, unless somebody else does. None if there is no place.
+    #[cold]
+    #[inline(never)]
+    fn miss(&self, key: &str) -> Option<Handle<P, C, O>> {
+        self.look_at(ON_A_MISS, ON_A_MISS);
+        let Some(place) = Place::take(self) else {
+            // The last place may just have been taken for this key.
+            let found = self.find(key).map(Handle::of);
+            if found.is_none() {
+                self.tell(&RegistryEvent::Full { key });
+            }
+            return found;
+        };
+        let key: Arc<str> = key.into();
+        let made = Arc::new(Keyed::new(self.recipes.make(&key), self.recipes.clock.clone(), key.clone()));
+        if let Some(found) = self.insert(&made) {
+            return Some(Handle::of(found));
+        }
+        core::mem::forget(place);
+        self.owners.push(made.clone());
+        self.tell(&RegistryEvent::Added { key: &key });
+        Some(Handle::of(made))
+    }
+
+    /// Inserts a breaker, or gives the one that its key has got already.
+    fn insert(&self, keyed: &Arc<Keyed<P, C, O>>) -> Option<Arc<Keyed<P, C, O>>> {
+        let weak = Arc::downgrade(keyed);
+        let breakers = self.breakers.pin();
+        let inserted = breakers.compute(keyed.shared_key(), |entry| {
+            // One that is dead is on its way out; who evicts it has counted it out, and finds another in its place.
+            match entry.and_then(|(_, found)| found.upgrade()) {
+                Some(found) => Operation::Abort(found),
+                None => Operation::Insert(weak.clone()),
+            }
+        });
+        match inserted {
+            Compute::Aborted(found) => Some(found),
+            _ => None,
+        }
+    }
+}
+
+/// A place that is taken, and given back when dropped.
+struct Place<'a>(&'a AtomicU64);
+
+impl<'a> Place<'a> {
+    fn take<P: Policy, C: Clock + Clone, O: Observer>(registry: &'a Registry<P, C, O>) -> Option<Self> {
+        let taken = &registry.taken;
+        // ORDERING: Relaxed, a count that nothing hangs on but itself.
+        let one_more = |taken| (taken < registry.capacity as u64).then_some(taken + 1);
+        while taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_err() {
+            if registry.look_at(WHEN_FULL, 1) == 0 {
+                return None;
+            }
+        }
+        Some(Self(taken))
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        // ORDERING: Relaxed, as above.
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Evicting.
+impl<P: Policy, C: Clock + Clone, O: Observer> Registry<P, C, O> {
+    /// Evicts every breaker that is idle, and says how many. It looks at each of them: call it from a timer, not from a
+    /// request. Without it, idle breakers are evicted as new ones are made.
+    ///
+    /// ```
+    /// use failfast::{ManualClock, Registry};
+    /// use std::time::Duration;
+    ///
+    /// let clock = ManualClock::new();
+    /// let hosts = Registry::builder().idle_time(Duration::from_secs(60)).clock(&clock).build()?;
+    /// hosts.get("payments");
+    /// hosts.get("search").breaker().unwrap().open();
+    /// clock.advance(Duration::from_secs(60));
+    /// assert_eq!(hosts.sweep(), 1);
+    /// assert!(hosts.peek("search").is_some());
+    /// # Ok::<(), failfast::registry::BuildError>(())
+    /// ```
+    pub fn sweep(&self) -> usize {
+        self.look_at(usize::MAX, usize::MAX)
+    }
+
+    /// Looks at the next breakers, `most` of them, until `enough` have been evicted. Says how many were.
+    fn look_at(&self, most: usize, enough: usize) -> usize {
+        let mut evicted = 0;
+        let now = self.recipes.clock.now();
+        for _ in 0..self.owners.len().min(most) {
+            let Some(owner) = self.owners.pop() else { break };
+            evicted += usize::from(self.evict(owner, now));
+            if evicted == enough {
+                break;
+            }
+        }
+        evicted
+    }
+
+    fn is_idle(&self, keyed: &Keyed<P, C, O>, now: Timestamp) -> bool {
+        now - keyed.last_used() >= self.idle_time && keyed.state() == State::Closed
+    }
+
+    /// Evicts the breaker if it is idle, and says whether it was.
+    fn evict(&self, owner: Arc<Keyed<P, C, O>>, now: Timestamp) -> bool {
+        if owner.is_removed() {
+            return false;
+        }
+        if Arc::strong_count(&owner) > 1 || !self.is_idle(&owner, now) {
+            self.owners.push(owner);
+            return false;
+        }
+        let weak = Arc::downgrade(&owner);
+        match Arc::try_unwrap(owner) {
+            Err(owner) => {
+                self.owners.push(owner);
+                false
+            }
+            // Somebody may have used, opened or removed it after it was looked at; nobody can any more.
+            Ok(keyed) if keyed.is_removed() => false,
+            Ok(keyed) if !self.is_idle(&keyed, now) => self.put_back(keyed),
+            Ok(keyed) => {
+                self.forget(&keyed, &weak);
+                true
+            }
+        }
+    }
+
+    fn forget(&self, keyed: &Keyed<P, C, O>, weak: &Weak<Keyed<P, C, O>>) {
+        _ = self.breakers.pin().remove_if(keyed.key(), |_, found| found.ptr_eq(weak));
+        self.count_out(keyed, Removal::Idle);
+    }
+
+    /// Gives a breaker that turned out to be in use its key back, and says whether that failed: if the key has got
+    /// another one in the meantime, what was recorded in that moment is lost.
+    fn put_back(&self, keyed: Keyed<P, C, O>) -> bool {
+        let keyed = Arc::new(keyed);
+        let lost = self.insert(&keyed).is_some();
+        if lost {
+            self.count_out(&keyed, Removal::Idle);
+        } else {
+            self.owners.push(keyed);
+        }
+        lost
+    }
+
+    fn count_out(&self, keyed: &Keyed<P, C, O>, why: Removal) {
+        // ORDERING: Relaxed, a count that nothing hangs on but itself.
+        self.taken.fetch_sub(1, Ordering::Relaxed);
+        self.tell(&RegistryEvent::Removed { key: keyed.key(), why });
+    }
+
+    /// Forgets the breaker of `key`, whatever its state, and says whether there was one. The next call makes a new one.
+    /// Who still holds a handle goes on with the old one, apart from the registry, and
+    /// [`is_removed`](Keyed::is_removed) tells so.
+    ///
+    /// ```
+    /// # let hosts = failfast::Registry::builder().build()?;
+    /// let old = hosts.get("payments");
+    /// assert!(hosts.remove("payments"));
+    /// assert!(old.is_removed() && !hosts.get("payments").is_removed());
+    /// # Ok::<(), failfast::registry::BuildError>(())
+    /// ```
+    pub fn remove(&self, key: &str) -> bool {
+        let removed = self.breakers.pin().remove(key).and_then(Weak::upgrade);
+        let Some(keyed) = removed.filter(|keyed| keyed.mark_removed()) else { return false };
+        self.count_out(&keyed, Removal::ByHand);
+        true
+    }
+}
+
+/// Looking at all of them.
+impl<P: Policy, C: Clock + Clone, O: Observer> Registry<P, C, O> {
+    /// How many breakers there are, those that are being made included.
+    ///
+    /// ```
+    /// # let hosts = failfast::Registry::builder().build()?;
+    /// hosts.get("payments");
+    /// assert_eq!(hosts.len(), 1);
+    /// # Ok::<(), failfast::registry::BuildError>(())
+    /// ```
+    #[must_use]
+    pub fn len(&self) -> usize {
+        // ORDERING: Relaxed, a count that nothing hangs on.
+        self.taken.load(Ordering::Relaxed) as usize
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many breakers there can be.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Every breaker that is there throughout, in no order; those that come or go meanwhile may be among them. As with
+    /// [`peek`](Self::peek), looking is not using.
+    ///
+    /// ```
+    /// # let hosts = failfast::Registry::builder().build()?;
+    /// # hosts.get("payments");
+    /// // Every circuit closed, by hand.
+    /// hosts.iter().for_each(|host| host.breaker().into_iter().for_each(|breaker| breaker.reset()));
+    /// # Ok::<(), failfast::registry::BuildError>(())
+    /// ```
+    pub fn iter(&self) -> impl Iterator<Item = Handle<P, C, O>> + use<P, C, O> {
+        let found: Vec<_> = self.breakers.pin().values().cloned().collect();
+        found.into_iter().filter_map(|weak| weak.upgrade()).map(Handle::to_look_at)
+    }
+
+    /// The key, state and counts of every breaker, by key.
+    ///
+    /// ```
+    /// # let hosts = failfast::Registry::builder().build()?;
+    /// hosts.get("search");
+    /// hosts.get("payments");
+    /// let listing = hosts.snapshot();
+    /// assert_eq!((&*listing[0].0, listing[0].1.state()), ("payments", failfast::State::Closed));
+    /// # Ok::<(), failfast::registry::BuildError>(())
+    /// ```
+    #[must_use]
+    pub fn snapshot(&self) -> Vec<(Arc<str>, Snapshot)> {
+        let mut listing: Vec<_> = self.iter().map(|found| (found.shared_key(), found.snapshot())).collect();
+        listing.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        listing
+    }
+
+    /// How many times the closure of [`on_event`](RegistryBuilder::on_event) has panicked, modulo 2^32.
+    #[must_use]
+    pub fn event_panics(&self) -> u32 {
+        // ORDERING: Relaxed, a count that nothing hangs on.
+        self.event_panics.load(Ordering::Relaxed)
+    }
+
+    /// Tells of an event, after it took effect. A panic changes nothing here.
+    fn tell(&self, event: &RegistryEvent<'_>) {
+        if let Some(on_event) = &self.on_event {
+            if catch_unwind(AssertUnwindSafe(|| on_event(event))).is_err() {
+                // ORDERING: Relaxed, a count that nothing hangs on.
+                self.event_panics.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+impl<P: Policy, C: Clock + Clone, O: Observer> fmt::Debug for Registry<P, C, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry").field("len", &self.len()).field("capacity", &self.capacity).finish_non_exhaustive()
+    }
+}
