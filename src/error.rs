@@ -174,8 +174,8 @@ impl Rejected {
 
     /// By a full registry.
     #[cfg(feature = "registry")]
-    pub(crate) const fn full(capacity: usize) -> Self {
-        Self { retry_after: capacity as u64, ..Self::FORCED_OPEN }
+    pub(crate) fn full(capacity: core::num::NonZeroU32) -> Self {
+        Self { retry_after: u64::from(capacity.get()), ..Self::FORCED_OPEN }
     }
 
     /// The capacity of the registry that had no place for the breaker, if that is why.

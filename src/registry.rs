@@ -42,12 +42,14 @@ pub use event::{RegistryEvent, Removal};
 pub use handle::{Handle, Keyed};
 
 use core::fmt;
+use core::num::NonZeroU32;
 use core::time::Duration;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 use std::vec::Vec;
 
 use crossbeam_queue::SegQueue;
+use foldhash::fast::RandomState;
 use papaya::{Compute, HashMap, Operation};
 
 use crate::clock::{Clock, DefaultClock};
@@ -82,7 +84,7 @@ type OnEvent = std::boxed::Box<dyn Fn(&RegistryEvent<'_>) + Send + Sync>;
 /// ```
 pub struct Registry<P: Policy = Consecutive, C: Clock = DefaultClock, O: Observer = ()> {
     /// It holds none of them alive: each has an owner, and a dead one is one that was evicted.
-    breakers: HashMap<Arc<str>, Weak<Keyed<P, C, O>>>,
+    breakers: HashMap<Arc<str>, Weak<Keyed<P, C, O>>, RandomState>,
     /// The owner of each breaker, in the order in which they are looked at.
     owners: SegQueue<Arc<Keyed<P, C, O>>>,
     /// Places taken: breakers that were neither evicted nor removed, and those that are being made.
@@ -90,7 +92,7 @@ pub struct Registry<P: Policy = Consecutive, C: Clock = DefaultClock, O: Observe
     /// What a key gets for which there is no place.
     overflow: Arc<Keyed<P, C, O>>,
     recipes: Recipes<P, C, O>,
-    capacity: usize,
+    capacity: NonZeroU32,
     idle_time: Duration,
     on_event: Option<OnEvent>,
     event_panics: AtomicU32,
@@ -222,7 +224,7 @@ impl<'a> Place<'a> {
     fn take<P: Policy, C: Clock + Clone, O: Observer>(registry: &'a Registry<P, C, O>) -> Option<Self> {
         let taken = &registry.taken;
         // ORDERING: Relaxed, a count that nothing hangs on but itself.
-        let one_more = |taken| (taken < registry.capacity as u64).then_some(taken + 1);
+        let one_more = |taken| (taken < u64::from(registry.capacity.get())).then_some(taken + 1);
         while taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_err() {
             if registry.look_at(WHEN_FULL, 1) == 0 {
                 return None;
@@ -372,7 +374,7 @@ impl<P: Policy, C: Clock + Clone, O: Observer> Registry<P, C, O> {
     /// How many breakers there can be.
     #[must_use]
     pub fn capacity(&self) -> usize {
-        self.capacity
+        self.capacity.get() as usize
     }
 
     /// Every breaker that is there throughout, in no order; those that come or go meanwhile may be among them. As with
@@ -427,6 +429,6 @@ impl<P: Policy, C: Clock + Clone, O: Observer> Registry<P, C, O> {
 
 impl<P: Policy, C: Clock + Clone, O: Observer> fmt::Debug for Registry<P, C, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Registry").field("len", &self.len()).field("capacity", &self.capacity).finish_non_exhaustive()
+        f.debug_struct("Registry").field("len", &self.len()).field("capacity", &self.capacity()).finish_non_exhaustive()
     }
 }

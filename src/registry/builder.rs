@@ -1,6 +1,7 @@
 //! Putting a registry together.
 
 use core::fmt;
+use core::num::NonZeroU32;
 use core::time::Duration;
 use std::boxed::Box;
 use std::collections::HashMap;
@@ -338,10 +339,10 @@ impl<P: Policy, C, O> RegistryBuilder<P, C, O> {
         O: Observer,
     {
         let Self { recipes, capacity, idle_time, when_full, on_event, lost } = self;
-        if capacity == 0 || capacity as u64 > u64::from(u32::MAX) {
+        let Some(capacity) = u32::try_from(capacity).ok().and_then(NonZeroU32::new) else {
             let legal = "must be from 1 to 4294967295";
             return Err(ConfigError::new("registry.capacity", Value::Count(capacity as u64), legal).into());
-        }
+        };
         if idle_time.is_zero() || idle_time > LONGEST {
             let legal = "must be more than 0 and at most 3650 days";
             return Err(ConfigError::new("registry.idle_time", Value::Time(idle_time), legal).into());
@@ -363,7 +364,7 @@ impl<P: Policy, C, O> RegistryBuilder<P, C, O> {
         let key = "(full)";
         let breaker = recipes.build(&recipes.policy, recipes.config.initial_state(state), key)?;
         Ok(Registry {
-            breakers: papaya::HashMap::new(),
+            breakers: papaya::HashMap::with_hasher(foldhash::fast::RandomState::default()),
             owners: crossbeam_queue::SegQueue::new(),
             taken: AtomicU64::new(0),
             overflow: Arc::new(Keyed::overflow(breaker, recipes.clock.clone(), key.into(), capacity)),

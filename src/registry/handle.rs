@@ -1,7 +1,9 @@
 //! A breaker of a registry, and the hold on it.
 
 use core::fmt;
+use core::num::NonZeroU32;
 use core::ops::Deref;
+use std::boxed::Box;
 use std::sync::Arc;
 
 use crate::breaker::CircuitBreaker;
@@ -146,24 +148,26 @@ impl<P: Policy, C: Clock, O: Observer> fmt::Debug for Handle<P, C, O> {
 /// Where the registry had no place for the breaker, it is one that rejects every call, or lets every call pass and
 /// records nothing; see [`WhenFull`](super::WhenFull).
 pub struct Keyed<P: Policy = Consecutive, C: Clock = DefaultClock, O: Observer = ()> {
-    breaker: CircuitBreaker<P, C, O>,
+    /// Apart, so that what every look-up writes (this and the `Arc`'s counts) is one cache line, and what every call
+    /// reads another.
+    breaker: Box<CircuitBreaker<P, C, O>>,
     clock: C,
     key: Arc<str>,
     /// When its last handle was let go, or it was made.
     used: AtomicU64,
     removed: AtomicU32,
     /// Where it stands for the breakers that a full registry has no place for: its capacity.
-    stands_in: Option<usize>,
+    stands_in: Option<NonZeroU32>,
 }
 
 impl<P: Policy, C: Clock, O: Observer> Keyed<P, C, O> {
     pub(super) fn new(breaker: CircuitBreaker<P, C, O>, clock: C, key: Arc<str>) -> Self {
         let used = AtomicU64::new(clock.now().as_nanos());
-        Self { breaker, clock, key, used, removed: AtomicU32::new(0), stands_in: None }
+        Self { breaker: Box::new(breaker), clock, key, used, removed: AtomicU32::new(0), stands_in: None }
     }
 
     /// The one for keys that a full registry of this capacity has no place for.
-    pub(super) fn overflow(breaker: CircuitBreaker<P, C, O>, clock: C, key: Arc<str>, capacity: usize) -> Self {
+    pub(super) fn overflow(breaker: CircuitBreaker<P, C, O>, clock: C, key: Arc<str>, capacity: NonZeroU32) -> Self {
         Self { stands_in: Some(capacity), ..Self::new(breaker, clock, key) }
     }
 
