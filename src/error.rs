@@ -217,25 +217,44 @@ impl Rejected {
     }
 }
 
+impl Rejected {
+    /// The state alone, without what led to it.
+    fn write_state(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.state, self.full_registry()) {
+            (State::HalfOpen, _) => f.write_str("circuit half-open, all probes are out"),
+            (State::ForcedOpen, None) => f.write_str("circuit forced open by hand"),
+            (_, Some(capacity)) => write!(f, "circuit registry full: all of its {capacity} breakers are in use"),
+            _ => f.write_str("circuit open"),
+        }
+    }
+
+    fn write_wait(&self, f: &mut fmt::Formatter<'_>, separator: &str) -> fmt::Result {
+        match self.retry_after() {
+            Some(wait) => write!(f, "{separator} retry in {}", crate::snapshot::Seconds(wait)),
+            None => Ok(()),
+        }
+    }
+}
+
 impl fmt::Display for Rejected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.state {
-            State::HalfOpen => f.write_str("circuit half-open, all probes are out")?,
-            State::ForcedOpen => {
-                return match self.full_registry() {
-                    Some(capacity) => write!(f, "circuit registry full: all of its {capacity} breakers are in use"),
-                    None => f.write_str("circuit forced open by hand"),
-                };
-            }
-            _ => f.write_str("circuit open")?,
-        }
+        self.write_state(f)?;
         if let Some(trip) = self.trip {
             write!(f, ": {trip}")?;
         }
-        match self.retry_after() {
-            Some(wait) => write!(f, "; retry in {}", crate::snapshot::Seconds(wait)),
-            None => Ok(()),
-        }
+        self.write_wait(f, ";")
+    }
+}
+
+/// A rejection in few words, for another error's text.
+#[cfg(feature = "alloc")]
+pub(crate) struct InShort<'a>(pub(crate) &'a Rejected);
+
+#[cfg(feature = "alloc")]
+impl fmt::Display for InShort<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.write_state(f)?;
+        self.0.write_wait(f, ",")
     }
 }
 

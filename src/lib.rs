@@ -16,6 +16,8 @@ mod call;
 mod clock;
 mod config;
 mod error;
+#[cfg(feature = "alloc")]
+mod fallback;
 mod future;
 mod hand;
 mod history;
@@ -52,6 +54,8 @@ pub use clock::{Clock, DefaultClock, ManualClock};
 pub use clock::{CoarseClock, Upkeep};
 pub use config::{Config, OnCancel, OnMaxWait};
 pub use error::{CallError, ConfigError, IllegalTransition, Rejected};
+#[cfg(feature = "alloc")]
+pub use fallback::{FailedFallback, FallbackError, Fallbacks, ResolveFuture};
 pub use future::{CallFuture, Classifier, OrElseFuture};
 pub use history::History;
 pub use observer::{Observer, OnTransition, SettledCall, Transition, WouldTrip};
