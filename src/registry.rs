@@ -19,8 +19,9 @@
 //!
 //! A registry holds at most its [capacity](RegistryBuilder::capacity). A breaker gives up its place when it is closed,
 //! nobody holds a [`Handle`], permit or future of it, and its last handle was let go at least the
-//! [idle time](RegistryBuilder::idle_time) ago. Nothing else is ever evicted: where every place is taken by a breaker
-//! that is in use, a call with a new key is rejected, or passes unguarded, as [`WhenFull`] says.
+//! [idle time](RegistryBuilder::idle_time) ago. Nothing else is ever evicted, except, where asked for, breakers that were
+//! [abandoned](RegistryBuilder::abandon_after) while open. Where every place is taken by a breaker that is in use, a call
+//! with a new key is rejected, or passes unguarded, as [`WhenFull`] says.
 //!
 //! Looking a breaker up scans nothing, locks nothing and evicts nothing. A miss looks at the next few breakers on the way
 //! (and at more of them when the registry is full). A service that misses rarely calls [`sweep`](Registry::sweep) from
@@ -94,6 +95,7 @@ pub struct Registry<P: Policy = Consecutive, C: Clock = DefaultClock, O: Observe
     recipes: Recipes<P, C, O>,
     capacity: NonZeroU32,
     idle_time: Duration,
+    abandoned_after: Option<Duration>,
     on_event: Option<OnEvent>,
     event_panics: AtomicU32,
 }
@@ -277,8 +279,17 @@ impl<P: Policy, C: Clock + Clone, O: Observer> Registry<P, C, O> {
         evicted
     }
 
-    fn is_idle(&self, keyed: &Keyed<P, C, O>, now: Timestamp) -> bool {
-        now - keyed.last_used() >= self.idle_time && keyed.state() == State::Closed
+    /// Why the breaker may be evicted, if it may.
+    fn idle(&self, keyed: &Keyed<P, C, O>, now: Timestamp) -> Option<Removal> {
+        let unused = now - keyed.last_used();
+        if unused < self.idle_time {
+            return None;
+        }
+        match keyed.state() {
+            State::Closed => Some(Removal::Idle),
+            State::Open | State::HalfOpen if unused >= self.abandoned_after? => Some(Removal::Abandoned),
+            _ => None,
+        }
     }
 
     /// Evicts the breaker if it is idle, and says whether it was.
@@ -286,42 +297,49 @@ impl<P: Policy, C: Clock + Clone, O: Observer> Registry<P, C, O> {
         if owner.is_removed() {
             return false;
         }
-        if Arc::strong_count(&owner) > 1 || !self.is_idle(&owner, now) {
+        if Arc::strong_count(&owner) > 1 || self.idle(&owner, now).is_none() {
             self.owners.push(owner);
             return false;
         }
         let weak = Arc::downgrade(&owner);
-        match Arc::try_unwrap(owner) {
+        let keyed = match Arc::try_unwrap(owner) {
+            Ok(keyed) => keyed,
             Err(owner) => {
                 self.owners.push(owner);
-                false
+                return false;
             }
-            // Somebody may have used, opened or removed it after it was looked at; nobody can any more.
-            Ok(keyed) if keyed.is_removed() => false,
-            Ok(keyed) if !self.is_idle(&keyed, now) => self.put_back(keyed),
-            Ok(keyed) => {
-                self.forget(&keyed, &weak);
-                true
-            }
+        };
+        // Somebody may have used, opened or removed it after it was looked at; from here on nobody can.
+        if keyed.is_removed() {
+            return false;
         }
-    }
-
-    fn forget(&self, keyed: &Keyed<P, C, O>, weak: &Weak<Keyed<P, C, O>>) {
-        _ = self.breakers.pin().remove_if(keyed.key(), |_, found| found.ptr_eq(weak));
-        self.count_out(keyed, Removal::Idle);
+        let Some(why) = self.idle(&keyed, now) else { return self.put_back(keyed) };
+        _ = self.breakers.pin().remove_if(keyed.key(), |_, found| found.ptr_eq(&weak));
+        self.count_out(&keyed, why);
+        true
     }
 
     /// Gives a breaker that turned out to be in use its key back, and says whether that failed: if the key has got
-    /// another one in the meantime, what was recorded in that moment is lost.
+    /// another one in the meantime, or was removed, what was recorded in that moment is lost.
     fn put_back(&self, keyed: Keyed<P, C, O>) -> bool {
         let keyed = Arc::new(keyed);
-        let lost = self.insert(&keyed).is_some();
-        if lost {
-            self.count_out(&keyed, Removal::Idle);
-        } else {
-            self.owners.push(keyed);
+        let weak = Arc::downgrade(&keyed);
+        let breakers = self.breakers.pin();
+        let put = breakers.compute(keyed.shared_key(), |entry| match entry {
+            Some((_, found)) if found.strong_count() == 0 => Operation::Insert(weak.clone()),
+            Some(_) => Operation::Abort(Removal::Idle),
+            None => Operation::Abort(Removal::ByHand),
+        });
+        match put {
+            Compute::Aborted(why) => {
+                self.count_out(&keyed, why);
+                true
+            }
+            _ => {
+                self.owners.push(keyed);
+                false
+            }
         }
-        lost
     }
 
     fn count_out(&self, keyed: &Keyed<P, C, O>, why: Removal) {

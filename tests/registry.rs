@@ -101,6 +101,24 @@ fn what_is_closed_and_idle_gives_up_its_place() {
 }
 
 #[test]
+fn what_was_abandoned_open_goes_only_where_asked_for() {
+    let clock = ManualClock::new();
+    let (told, on_event) = told();
+    let builder = Registry::builder().idle_time(IDLE).abandon_after(IDLE * 2).on_event(on_event);
+    let hosts: Hosts<'_> = builder.clock(&clock).build().unwrap();
+    hosts.get("open").breaker().unwrap().open();
+    hosts.get("forced open").breaker().unwrap().force_open();
+    hosts.get("half-open").breaker().unwrap().open();
+    hosts.get("half-open").breaker().unwrap().half_open().unwrap();
+    clock.advance(IDLE * 2 - Duration::from_nanos(1));
+    assert_eq!(hosts.sweep(), 0);
+    clock.advance(Duration::from_nanos(1));
+    assert_eq!(hosts.sweep(), 2);
+    assert!(hosts.peek("forced open").is_some());
+    assert_eq!(told.lock().unwrap()[3..], ["removed open: abandoned", "removed half-open: abandoned"]);
+}
+
+#[test]
 fn looking_is_not_using() {
     let clock = ManualClock::new();
     let hosts = hosts(&clock, 1);
@@ -190,6 +208,8 @@ fn bad_configurations_say_what_whose_and_what_is_legal() {
     assert_eq!(error(builder().capacity(0).build()), "registry.capacity is 0: must be from 1 to 4294967295");
     let legal = "must be more than 0 and at most 3650 days";
     assert_eq!(error(builder().idle_time(Duration::ZERO).build()), format!("registry.idle_time is 0ns: {legal}"));
+    let text = "registry.abandon_after is 599s: must be at most 3650 days and at least registry.idle_time (600s)";
+    assert_eq!(error(builder().abandon_after(Duration::from_secs(599)).build()), text);
     let bad = Config::new().probes(0);
     let legal = "must be from 1 to 16383";
     assert_eq!(error(builder().default_config(bad).build()), format!("half_open.probes is 0: {legal}"));

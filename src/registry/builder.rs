@@ -175,6 +175,7 @@ pub struct RegistryBuilder<P: Policy = Consecutive, C = DefaultClock, O = ()> {
     recipes: Recipes<P, C, O>,
     capacity: usize,
     idle_time: Duration,
+    abandoned_after: Option<Duration>,
     when_full: WhenFull,
     on_event: Option<OnEvent>,
     /// Policies that were lost to a later default.
@@ -193,6 +194,7 @@ impl RegistryBuilder {
             },
             capacity: 10_000,
             idle_time: Duration::from_secs(600),
+            abandoned_after: None,
             when_full: WhenFull::Reject,
             on_event: None,
             lost: 0,
@@ -213,6 +215,28 @@ impl<P: Policy, C, O> RegistryBuilder<P, C, O> {
     /// two calls.
     pub const fn idle_time(mut self, time: Duration) -> Self {
         self.idle_time = time;
+        self
+    }
+
+    /// How long after its last use an open or half-open breaker may give up its place as well: at least the
+    /// [`idle_time`](Self::idle_time), at most 3650 days. Default never.
+    ///
+    /// Where keys come and go, such as hosts that are gone for good, their open breakers would fill the registry in time,
+    /// since only calls close them. What comes back after this long is met by a closed breaker.
+    ///
+    /// ```
+    /// use failfast::{ManualClock, Registry};
+    /// use std::time::Duration;
+    ///
+    /// let clock = ManualClock::new();
+    /// let hosts = Registry::builder().abandon_after(Duration::from_secs(86_400)).clock(&clock).build()?;
+    /// hosts.get("gone.example").breaker().unwrap().open();
+    /// clock.advance(Duration::from_secs(86_400));
+    /// assert_eq!(hosts.sweep(), 1);
+    /// # Ok::<(), failfast::registry::BuildError>(())
+    /// ```
+    pub const fn abandon_after(mut self, time: Duration) -> Self {
+        self.abandoned_after = Some(time);
         self
     }
 
@@ -247,6 +271,7 @@ impl<P: Policy, C, O> RegistryBuilder<P, C, O> {
             recipes: Recipes { policy: recipe(policy), config, own, clock, observer },
             capacity: self.capacity,
             idle_time: self.idle_time,
+            abandoned_after: self.abandoned_after,
             when_full: self.when_full,
             on_event: self.on_event,
             lost: self.lost + lost,
@@ -282,6 +307,7 @@ impl<P: Policy, C, O> RegistryBuilder<P, C, O> {
             recipes: Recipes { policy, config, own, clock, observer },
             capacity: self.capacity,
             idle_time: self.idle_time,
+            abandoned_after: self.abandoned_after,
             when_full: self.when_full,
             on_event: self.on_event,
             lost: self.lost,
@@ -314,6 +340,7 @@ impl<P: Policy, C, O> RegistryBuilder<P, C, O> {
             recipes: Recipes { policy, config, own, clock, observer: Box::new(make) },
             capacity: self.capacity,
             idle_time: self.idle_time,
+            abandoned_after: self.abandoned_after,
             when_full: self.when_full,
             on_event: self.on_event,
             lost: self.lost,
@@ -338,7 +365,7 @@ impl<P: Policy, C, O> RegistryBuilder<P, C, O> {
         C: Clock + Clone,
         O: Observer,
     {
-        let Self { recipes, capacity, idle_time, when_full, on_event, lost } = self;
+        let Self { recipes, capacity, idle_time, abandoned_after, when_full, on_event, lost } = self;
         let Some(capacity) = u32::try_from(capacity).ok().and_then(NonZeroU32::new) else {
             let legal = "must be from 1 to 4294967295";
             return Err(ConfigError::new("registry.capacity", Value::Count(capacity as u64), legal).into());
@@ -346,6 +373,11 @@ impl<P: Policy, C, O> RegistryBuilder<P, C, O> {
         if idle_time.is_zero() || idle_time > LONGEST {
             let legal = "must be more than 0 and at most 3650 days";
             return Err(ConfigError::new("registry.idle_time", Value::Time(idle_time), legal).into());
+        }
+        if let Some(after) = abandoned_after.filter(|after| *after < idle_time || *after > LONGEST) {
+            let legal = "must be at most 3650 days and at least registry.idle_time";
+            let error = ConfigError::new("registry.abandon_after", Value::Time(after), legal);
+            return Err(error.bound(Value::Time(idle_time)).into());
         }
         if lost > 0 {
             let legal = "must be 0: default_policy comes first";
@@ -371,6 +403,7 @@ impl<P: Policy, C, O> RegistryBuilder<P, C, O> {
             recipes,
             capacity,
             idle_time,
+            abandoned_after,
             on_event,
             event_panics: AtomicU32::new(0),
         })

@@ -53,6 +53,9 @@ pub enum RegistryEvent<'a> {
 pub enum Removal {
     /// It was closed, and nobody had used it for the idle time.
     Idle,
+    /// It was open or half-open, and nobody had used it for the time of
+    /// [`abandon_after`](super::RegistryBuilder::abandon_after).
+    Abandoned,
     /// By [`remove`](super::Registry::remove).
     ByHand,
 }
@@ -81,6 +84,7 @@ impl fmt::Display for Removal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Idle => "idle",
+            Self::Abandoned => "abandoned",
             Self::ByHand => "by hand",
         })
     }
