@@ -29,10 +29,10 @@
 //!
 //! # One key, one breaker
 //!
-//! Threads that ask for a new key at once get the same breaker. A breaker is evicted by taking the last count of its
-//! `Arc`, which succeeds only while nobody has a handle, and after which nobody can get one: so no caller is left with
-//! a breaker that the registry has forgotten. Only [`remove`](Registry::remove) takes one from under its holders, and
-//! [`Keyed::is_removed`] tells them.
+//! Threads that ask for a new key at once get the same breaker. A breaker is evicted only while nobody has a handle, and
+//! nobody gets one after that: no caller is left with a breaker that the registry has forgotten, and nothing that was
+//! recorded before it is looked at is lost with it. Only [`remove`](Registry::remove) takes one from under its holders,
+//! and [`Keyed::is_removed`] tells them.
 
 mod builder;
 mod event;
@@ -53,6 +53,7 @@ use crossbeam_queue::SegQueue;
 use foldhash::fast::RandomState;
 use papaya::{Compute, HashMap, Operation};
 
+use crate::breaker::CircuitBreaker;
 use crate::clock::{Clock, DefaultClock};
 use crate::observer::Observer;
 use crate::policy::{Consecutive, Policy};
@@ -66,6 +67,22 @@ const ON_A_MISS: usize = 2;
 
 /// How many breakers a miss looks at while the registry is full.
 const WHEN_FULL: usize = 256;
+
+/// The breaker of a key, and the hold on it that everybody shares who has a handle, besides its owner.
+///
+/// Who takes its last count ([`Arc::try_unwrap`] of the owner) knows that nobody has a handle, and that nobody gets one
+/// but by putting a new hold on the same breaker into the entry: so an entry whose hold is dead can be removed, as long
+/// as it is the same entry still, and nothing that was recorded before is lost if it is not.
+struct Entry<P: Policy, C: Clock, O: Observer> {
+    hold: Weak<Keyed<P, C, O>>,
+    breaker: Arc<CircuitBreaker<P, C, O>>,
+}
+
+impl<P: Policy, C: Clock, O: Observer> Entry<P, C, O> {
+    fn of(keyed: &Arc<Keyed<P, C, O>>) -> Self {
+        Self { hold: Arc::downgrade(keyed), breaker: keyed.shared() }
+    }
+}
 
 type OnEvent = std::boxed::Box<dyn Fn(&RegistryEvent<'_>) + Send + Sync>;
 
@@ -84,11 +101,10 @@ type OnEvent = std::boxed::Box<dyn Fn(&RegistryEvent<'_>) + Send + Sync>;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Registry<P: Policy = Consecutive, C: Clock = DefaultClock, O: Observer = ()> {
-    /// It holds none of them alive: each has an owner, and a dead one is one that was evicted.
-    breakers: HashMap<Arc<str>, Weak<Keyed<P, C, O>>, RandomState>,
+    entries: HashMap<Arc<str>, Entry<P, C, O>, RandomState>,
     /// The owner of each breaker, in the order in which they are looked at.
     owners: SegQueue<Arc<Keyed<P, C, O>>>,
-    /// Places taken: breakers that were neither evicted nor removed, and those that are being made.
+    /// Places taken: by entries, and by breakers that are being made. Who removes an entry gives its place back.
     taken: AtomicU64,
     /// What a key gets for which there is no place.
     overflow: Arc<Keyed<P, C, O>>,
@@ -168,13 +184,35 @@ impl<P: Policy, C: Clock + Clone, O: Observer> Registry<P, C, O> {
     /// # Ok::<(), failfast::registry::BuildError>(())
     /// ```
     pub fn peek(&self, key: &str) -> Option<Handle<P, C, O>> {
-        self.find(key).map(Handle::to_look_at)
+        self.find(key).or_else(|| self.take_up(key)).map(Handle::to_look_at)
     }
 
     #[inline]
     fn find(&self, key: &str) -> Option<Arc<Keyed<P, C, O>>> {
         // Unpinned before the call, which may take long.
-        self.breakers.pin().get(key).and_then(Weak::upgrade)
+        self.entries.pin().get(key).and_then(|entry| entry.hold.upgrade())
+    }
+
+    /// Finds the breaker of `key` also where its hold is dead: then somebody is about to evict it, and fails.
+    fn take_up(&self, key: &str) -> Option<Arc<Keyed<P, C, O>>> {
+        let entries = self.entries.pin();
+        let (key, _) = entries.get_key_value(key)?;
+        let mut new = None;
+        let taken_up = entries.compute(key.clone(), |entry| match entry {
+            None => Operation::Abort(None),
+            Some((key, entry)) => match entry.hold.upgrade() {
+                Some(found) => Operation::Abort(Some(found)),
+                None => {
+                    let clock = self.recipes.clock.clone();
+                    let keyed = new.insert(Arc::new(Keyed::new(entry.breaker.clone(), clock, key.clone())));
+                    Operation::Insert(Entry::of(keyed))
+                }
+            },
+        });
+        if let Compute::Aborted(found) = taken_up {
+            return found;
+        }
+        new.inspect(|keyed| self.owners.push(keyed.clone()))
     }
 
     /// Makes the breaker of `key`, unless somebody else does. None if there is no place.
@@ -182,40 +220,29 @@ impl<P: Policy, C: Clock + Clone, O: Observer> Registry<P, C, O> {
     #[inline(never)]
     fn miss(&self, key: &str) -> Option<Handle<P, C, O>> {
         self.look_at(ON_A_MISS, ON_A_MISS);
+        let taken_up = || self.take_up(key).map(Handle::of);
+        if let Some(found) = taken_up() {
+            return Some(found);
+        }
         let Some(place) = Place::take(self) else {
             // The last place may just have been taken for this key.
-            let found = self.find(key).map(Handle::of);
+            let found = taken_up();
             if found.is_none() {
                 self.tell(&RegistryEvent::Full { key });
             }
             return found;
         };
-        let key: Arc<str> = key.into();
-        let made = Arc::new(Keyed::new(self.recipes.make(&key), self.recipes.clock.clone(), key.clone()));
-        if let Some(found) = self.insert(&made) {
-            return Some(Handle::of(found));
+        let shared_key: Arc<str> = key.into();
+        let made = Arc::new(Keyed::new(self.recipes.make(key), self.recipes.clock.clone(), shared_key.clone()));
+        while self.entries.pin().try_insert(shared_key.clone(), Entry::of(&made)).is_err() {
+            if let Some(found) = taken_up() {
+                return Some(found);
+            }
         }
         core::mem::forget(place);
         self.owners.push(made.clone());
-        self.tell(&RegistryEvent::Added { key: &key });
+        self.tell(&RegistryEvent::Added { key });
         Some(Handle::of(made))
-    }
-
-    /// Inserts a breaker, or gives the one that its key has got already.
-    fn insert(&self, keyed: &Arc<Keyed<P, C, O>>) -> Option<Arc<Keyed<P, C, O>>> {
-        let weak = Arc::downgrade(keyed);
-        let breakers = self.breakers.pin();
-        let inserted = breakers.compute(keyed.shared_key(), |entry| {
-            // One that is dead is on its way out; who evicts it has counted it out, and finds another in its place.
-            match entry.and_then(|(_, found)| found.upgrade()) {
-                Some(found) => Operation::Abort(found),
-                None => Operation::Insert(weak.clone()),
-            }
-        });
-        match inserted {
-            Compute::Aborted(found) => Some(found),
-            _ => None,
-        }
     }
 }
 
@@ -301,7 +328,7 @@ impl<P: Policy, C: Clock + Clone, O: Observer> Registry<P, C, O> {
             self.owners.push(owner);
             return false;
         }
-        let weak = Arc::downgrade(&owner);
+        let hold = Arc::downgrade(&owner);
         let keyed = match Arc::try_unwrap(owner) {
             Ok(keyed) => keyed,
             Err(owner) => {
@@ -309,43 +336,37 @@ impl<P: Policy, C: Clock + Clone, O: Observer> Registry<P, C, O> {
                 return false;
             }
         };
-        // Somebody may have used, opened or removed it after it was looked at; from here on nobody can.
-        if keyed.is_removed() {
+        // Somebody may have used or opened it after it was looked at. From here on nobody can, without taking it up.
+        let Some(why) = self.idle(&keyed, now) else {
+            self.put_back(keyed, &hold);
             return false;
+        };
+        let is_same = |_: &Arc<str>, entry: &Entry<P, C, O>| entry.hold.ptr_eq(&hold);
+        let removed = matches!(self.entries.pin().remove_if(keyed.key(), is_same), Ok(Some(_)));
+        if removed {
+            self.count_out(keyed.key(), why);
         }
-        let Some(why) = self.idle(&keyed, now) else { return self.put_back(keyed) };
-        _ = self.breakers.pin().remove_if(keyed.key(), |_, found| found.ptr_eq(&weak));
-        self.count_out(&keyed, why);
-        true
+        removed
     }
 
-    /// Gives a breaker that turned out to be in use its key back, and says whether that failed: if the key has got
-    /// another one in the meantime, or was removed, what was recorded in that moment is lost.
-    fn put_back(&self, keyed: Keyed<P, C, O>) -> bool {
+    /// Makes a breaker whose `hold` is dead available again, unless it was taken up or removed since.
+    fn put_back(&self, keyed: Keyed<P, C, O>, hold: &Weak<Keyed<P, C, O>>) {
         let keyed = Arc::new(keyed);
-        let weak = Arc::downgrade(&keyed);
-        let breakers = self.breakers.pin();
-        let put = breakers.compute(keyed.shared_key(), |entry| match entry {
-            Some((_, found)) if found.strong_count() == 0 => Operation::Insert(weak.clone()),
-            Some(_) => Operation::Abort(Removal::Idle),
-            None => Operation::Abort(Removal::ByHand),
+        let entries = self.entries.pin();
+        let put_back = entries.compute(keyed.shared_key(), |entry| match entry {
+            Some((_, entry)) if entry.hold.ptr_eq(hold) => Operation::Insert(Entry::of(&keyed)),
+            _ => Operation::Abort(()),
         });
-        match put {
-            Compute::Aborted(why) => {
-                self.count_out(&keyed, why);
-                true
-            }
-            _ => {
-                self.owners.push(keyed);
-                false
-            }
+        if !matches!(put_back, Compute::Aborted(())) {
+            self.owners.push(keyed);
         }
     }
 
-    fn count_out(&self, keyed: &Keyed<P, C, O>, why: Removal) {
+    /// By who has removed the entry.
+    fn count_out(&self, key: &str, why: Removal) {
         // ORDERING: Relaxed, a count that nothing hangs on but itself.
         self.taken.fetch_sub(1, Ordering::Relaxed);
-        self.tell(&RegistryEvent::Removed { key: keyed.key(), why });
+        self.tell(&RegistryEvent::Removed { key, why });
     }
 
     /// Forgets the breaker of `key`, whatever its state, and says whether there was one. The next call makes a new one.
@@ -360,9 +381,10 @@ impl<P: Policy, C: Clock + Clone, O: Observer> Registry<P, C, O> {
     /// # Ok::<(), failfast::registry::BuildError>(())
     /// ```
     pub fn remove(&self, key: &str) -> bool {
-        let removed = self.breakers.pin().remove(key).and_then(Weak::upgrade);
-        let Some(keyed) = removed.filter(|keyed| keyed.mark_removed()) else { return false };
-        self.count_out(&keyed, Removal::ByHand);
+        let Some(hold) = self.entries.pin().remove(key).map(|entry| entry.hold.clone()) else { return false };
+        // If it is dead, nobody has a handle to be told.
+        hold.upgrade().inspect(|keyed| keyed.mark_removed());
+        self.count_out(key, Removal::ByHand);
         true
     }
 }
@@ -405,9 +427,9 @@ impl<P: Policy, C: Clock + Clone, O: Observer> Registry<P, C, O> {
     /// hosts.iter().for_each(|host| host.breaker().into_iter().for_each(|breaker| breaker.reset()));
     /// # Ok::<(), failfast::registry::BuildError>(())
     /// ```
-    pub fn iter(&self) -> impl Iterator<Item = Handle<P, C, O>> + use<P, C, O> {
-        let found: Vec<_> = self.breakers.pin().values().cloned().collect();
-        found.into_iter().filter_map(|weak| weak.upgrade()).map(Handle::to_look_at)
+    pub fn iter(&self) -> impl Iterator<Item = Handle<P, C, O>> {
+        let keys: Vec<_> = self.entries.pin().keys().cloned().collect();
+        keys.into_iter().filter_map(|key| self.peek(&key))
     }
 
     /// The key, state and counts of every breaker, by key.

@@ -129,11 +129,11 @@ pub(super) struct Recipes<P: Policy, C, O> {
 }
 
 impl<P: Policy, C: Clock + Clone, O: Observer> Recipes<P, C, O> {
-    pub(super) fn make(&self, key: &str) -> CircuitBreaker<P, C, O> {
+    pub(super) fn make(&self, key: &str) -> Arc<CircuitBreaker<P, C, O>> {
         let own = self.own.get(key);
         let policy = own.and_then(|own| own.policy.as_ref()).unwrap_or(&self.policy);
         let config = own.and_then(|own| own.config).unwrap_or(self.config);
-        self.build(policy, config, key).expect("checked when the registry was built")
+        Arc::new(self.build(policy, config, key).expect("checked when the registry was built"))
     }
 
     fn build(&self, policy: &Recipe<P>, config: Config, key: &str) -> Result<CircuitBreaker<P, C, O>, ConfigError> {
@@ -394,9 +394,9 @@ impl<P: Policy, C, O> RegistryBuilder<P, C, O> {
             WhenFull::PassUnguarded => State::Disabled,
         };
         let key = "(full)";
-        let breaker = recipes.build(&recipes.policy, recipes.config.initial_state(state), key)?;
+        let breaker = Arc::new(recipes.build(&recipes.policy, recipes.config.initial_state(state), key)?);
         Ok(Registry {
-            breakers: papaya::HashMap::with_hasher(foldhash::fast::RandomState::default()),
+            entries: papaya::HashMap::with_hasher(foldhash::fast::RandomState::default()),
             owners: crossbeam_queue::SegQueue::new(),
             taken: AtomicU64::new(0),
             overflow: Arc::new(Keyed::overflow(breaker, recipes.clock.clone(), key.into(), capacity)),

@@ -3,7 +3,6 @@
 use core::fmt;
 use core::num::NonZeroU32;
 use core::ops::Deref;
-use std::boxed::Box;
 use std::sync::Arc;
 
 use crate::breaker::CircuitBreaker;
@@ -148,9 +147,9 @@ impl<P: Policy, C: Clock, O: Observer> fmt::Debug for Handle<P, C, O> {
 /// Where the registry had no place for the breaker, it is one that rejects every call, or lets every call pass and
 /// records nothing; see [`WhenFull`](super::WhenFull).
 pub struct Keyed<P: Policy = Consecutive, C: Clock = DefaultClock, O: Observer = ()> {
-    /// Apart, so that what every look-up writes (this and the `Arc`'s counts) is one cache line, and what every call
-    /// reads another.
-    breaker: Box<CircuitBreaker<P, C, O>>,
+    /// Apart, so that what every look-up writes (the counts of this, and `used`) and what every call reads are different
+    /// cache lines; and shared with the registry, which can so tell whether anybody holds this and yet keep the breaker.
+    breaker: Arc<CircuitBreaker<P, C, O>>,
     clock: C,
     key: Arc<str>,
     /// When its last handle was let go, or it was made.
@@ -161,13 +160,18 @@ pub struct Keyed<P: Policy = Consecutive, C: Clock = DefaultClock, O: Observer =
 }
 
 impl<P: Policy, C: Clock, O: Observer> Keyed<P, C, O> {
-    pub(super) fn new(breaker: CircuitBreaker<P, C, O>, clock: C, key: Arc<str>) -> Self {
+    pub(super) fn new(breaker: Arc<CircuitBreaker<P, C, O>>, clock: C, key: Arc<str>) -> Self {
         let used = AtomicU64::new(clock.now().as_nanos());
-        Self { breaker: Box::new(breaker), clock, key, used, removed: AtomicU32::new(0), stands_in: None }
+        Self { breaker, clock, key, used, removed: AtomicU32::new(0), stands_in: None }
     }
 
     /// The one for keys that a full registry of this capacity has no place for.
-    pub(super) fn overflow(breaker: CircuitBreaker<P, C, O>, clock: C, key: Arc<str>, capacity: NonZeroU32) -> Self {
+    pub(super) fn overflow(
+        breaker: Arc<CircuitBreaker<P, C, O>>,
+        clock: C,
+        key: Arc<str>,
+        capacity: NonZeroU32,
+    ) -> Self {
         Self { stands_in: Some(capacity), ..Self::new(breaker, clock, key) }
     }
 
@@ -200,10 +204,14 @@ impl<P: Policy, C: Clock, O: Observer> Keyed<P, C, O> {
         self.removed.load(Ordering::Acquire) != 0
     }
 
-    /// Says whether it was the first to.
-    pub(super) fn mark_removed(&self) -> bool {
-        // ORDERING: AcqRel, one thread counts it out; pairs with `is_removed`.
-        self.removed.swap(1, Ordering::AcqRel) == 0
+    pub(super) fn mark_removed(&self) {
+        // ORDERING: Release, pairs with `is_removed`.
+        self.removed.store(1, Ordering::Release);
+    }
+
+    /// What the registry's map keeps of it.
+    pub(super) fn shared(&self) -> Arc<CircuitBreaker<P, C, O>> {
+        self.breaker.clone()
     }
 
     pub(super) fn last_used(&self) -> Timestamp {
