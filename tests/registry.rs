@@ -317,67 +317,89 @@ fn threads_that_want_one_key_get_one_breaker() {
     assert_eq!(hosts.len(), 200);
 }
 
-/// Everything is idle at once, and evicted as fast as it goes, while others use it: who holds a breaker has the one that
-/// everybody else gets, an open one is never lost, the places add up, and no one is over.
-#[test]
-fn evicting_races_with_using() {
-    const THREADS: usize = 4;
-    const ROUNDS: usize = 4_000;
-    const CAPACITY: usize = 6;
-    let balance = Arc::new((AtomicUsize::new(0), AtomicUsize::new(0)));
+/// A registry in which everything is idle at once, and how many breakers have come and gone.
+fn hasty(capacity: usize) -> (Registry, Arc<[AtomicUsize; 2]>) {
+    let balance = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
     let count = balance.clone();
-    let hosts: Registry = Registry::builder()
-        .capacity(CAPACITY)
-        .idle_time(Duration::from_nanos(1))
-        .on_event(move |event| match event {
-            RegistryEvent::Added { .. } => _ = count.0.fetch_add(1, SeqCst),
-            RegistryEvent::Removed { .. } => _ = count.1.fetch_add(1, SeqCst),
-            _ => {}
-        })
-        .build()
-        .unwrap();
+    let builder = Registry::builder().capacity(capacity).idle_time(Duration::from_nanos(1));
+    let builder = builder.on_event(move |event| match event {
+        RegistryEvent::Added { .. } => _ = count[0].fetch_add(1, SeqCst),
+        RegistryEvent::Removed { .. } => _ = count[1].fetch_add(1, SeqCst),
+        _ => {}
+    });
+    (builder.build().unwrap(), balance)
+}
+
+/// Runs `user` in threads of its own while two others evict what they can.
+fn while_sweeping(hosts: &Registry, users: usize, user: impl Fn(usize) + Sync) {
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let (hosts, done) = (&hosts, &done);
-        let users: Vec<_> = (0..THREADS)
-            .map(|thread| {
-                scope.spawn(move || {
-                    let own = format!("own {thread}");
-                    for round in 0..ROUNDS {
-                        let Some(first) = hosts.try_get("shared") else { continue };
-                        first.try_acquire().unwrap().success();
-                        let second = hosts.get("shared");
-                        assert!(same(&first, &second) && !first.is_removed());
-                        drop((first, second));
-
-                        let Some(opened) = hosts.try_get(&own) else { continue };
-                        opened.breaker().unwrap().open();
-                        drop(opened);
-                        if round % 3 == 0 {
-                            std::thread::yield_now();
-                        }
-                        assert_eq!(hosts.peek(&own).map(|found| found.state()), Some(State::Open));
-                        hosts.get(&own).breaker().unwrap().close();
-                        assert!(hosts.len() <= CAPACITY);
-                    }
-                })
-            })
-            .collect();
-        scope.spawn(move || {
-            while !done.load(SeqCst) {
-                hosts.sweep();
-            }
-        });
-        // The sweeper ends whether they end well or not.
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(SeqCst) {
+                    hosts.sweep();
+                }
+            });
+        }
+        let user = &user;
+        let users: Vec<_> = (0..users).map(|thread| scope.spawn(move || user(thread))).collect();
+        // The sweepers end whether the users end well or not.
         let ended: Vec<_> = users.into_iter().map(|user| user.join()).collect();
         done.store(true, SeqCst);
         ended.into_iter().for_each(|ended| ended.unwrap());
     });
+}
+
+/// The places add up.
+fn settle_accounts(hosts: &Registry, balance: &[AtomicUsize; 2]) {
     while hosts.sweep() > 0 {}
-    let (added, removed) = (balance.0.load(SeqCst), balance.1.load(SeqCst));
-    assert_eq!(added - removed, hosts.len());
-    assert_eq!(hosts.len(), hosts.iter().count());
-    assert!(added > 100, "{added}");
+    let [added, removed] = [0, 1].map(|i| balance[i].load(SeqCst));
+    assert_eq!((added - removed, hosts.len()), (hosts.len(), hosts.iter().count()));
+    assert!(removed > 0);
+}
+
+#[test]
+fn who_holds_a_breaker_has_the_one_that_everybody_gets() {
+    let (hosts, balance) = hasty(8);
+    while_sweeping(&hosts, 2, |_| {
+        for _ in 0..50_000 {
+            let first = hosts.get("shared");
+            let second = hosts.get("shared");
+            assert!(same(&first, &second) && !first.is_removed());
+        }
+    });
+    settle_accounts(&hosts, &balance);
+}
+
+#[test]
+fn an_open_breaker_is_never_lost() {
+    let (hosts, balance) = hasty(8);
+    while_sweeping(&hosts, 2, |thread| {
+        let key = &thread.to_string();
+        for _ in 0..50_000 {
+            hosts.get(key).breaker().unwrap().open();
+            assert_eq!(hosts.peek(key).map(|found| found.state()), Some(State::Open));
+            hosts.peek(key).unwrap().breaker().unwrap().close();
+        }
+    });
+    settle_accounts(&hosts, &balance);
+}
+
+#[test]
+fn removing_by_hand_races_with_evicting_and_using() {
+    let (hosts, balance) = hasty(8);
+    while_sweeping(&hosts, 3, |thread| {
+        for round in 0..20_000 {
+            let key = if round % 2 == 0 { "even" } else { "odd" };
+            if thread == 0 {
+                hosts.remove(key);
+            } else {
+                hosts.get(key).try_acquire().unwrap().success();
+                assert!(hosts.len() <= 8);
+            }
+        }
+    });
+    settle_accounts(&hosts, &balance);
 }
 
 #[test]
