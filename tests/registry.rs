@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use failfast::registry::{Handle, Registry, RegistryEvent, WhenFull};
 use failfast::{
-    BoxPolicy, CallError, Config, Consecutive, CountWindow, DefaultClock, LastCalls, ManualClock, Observer, Rejected,
-    Rule, State, Transition,
+    BoxPolicy, CallError, Clock, Config, Consecutive, CountWindow, DefaultClock, LastCalls, ManualClock, Observer,
+    Rejected, Rule, State, Timestamp, Transition,
 };
 
 const IDLE: Duration = Duration::from_secs(600);
@@ -315,6 +315,67 @@ fn threads_that_want_one_key_get_one_breaker() {
         assert!(handles.iter().all(|handle| same(handle, &handles[0])));
     }
     assert_eq!(hosts.len(), 200);
+}
+
+/// A clock that lets something happen just before one of its reads: in the midst of whatever reads it.
+#[derive(Default)]
+struct Interrupting {
+    time: ManualClock,
+    interruption: Mutex<Option<(u32, Interruption)>>,
+}
+
+type Interruption = Box<dyn FnOnce() + Send>;
+
+impl Clock for Interrupting {
+    fn now(&self) -> Timestamp {
+        let mut planned = self.interruption.lock().unwrap();
+        let now = match planned.take() {
+            Some((0, interruption)) => Some(interruption),
+            later => {
+                *planned = later.map(|(reads, interruption)| (reads - 1, interruption));
+                None
+            }
+        };
+        drop(planned);
+        now.into_iter().for_each(|interruption| interruption());
+        self.time.now()
+    }
+}
+
+type Interrupted = Registry<Consecutive, Arc<Interrupting>>;
+
+/// Sweeps a registry with one idle breaker, `a`, and lets something happen at the sweep's nth read of the clock: it
+/// reads it first, then to ask for the breaker's state before it takes the last hold, then again after that.
+fn interrupt_the_sweep(
+    read: u32,
+    interruption: impl FnOnce(&Interrupted) + Send + 'static,
+) -> (Arc<Interrupted>, usize) {
+    let clock = Arc::new(Interrupting::default());
+    let hosts = Arc::new(Registry::builder().idle_time(IDLE).clock(clock.clone()).build().unwrap());
+    (0..3).for_each(|_| hosts.get("a").try_acquire().unwrap().failure());
+    clock.time.advance(IDLE);
+    let interrupted = hosts.clone();
+    *clock.interruption.lock().unwrap() = Some((read, Box::new(move || interruption(&interrupted))));
+    let evicted = hosts.sweep();
+    assert!(clock.interruption.lock().unwrap().is_none());
+    (hosts, evicted)
+}
+
+#[test]
+fn a_use_in_the_midst_of_an_eviction_prevents_it() {
+    for read in [1, 2] {
+        let (hosts, evicted) = interrupt_the_sweep(read, |hosts| hosts.get("a").try_acquire().unwrap().failure());
+        assert_eq!((evicted, hosts.len()), (0, 1), "at read {read}");
+        assert_eq!(hosts.peek("a").unwrap().snapshot().consecutive_failures(), Some(4));
+    }
+}
+
+#[test]
+fn a_removal_in_the_midst_of_an_eviction_is_the_only_one() {
+    for read in [1, 2] {
+        let (hosts, evicted) = interrupt_the_sweep(read, |hosts| assert!(hosts.remove("a")));
+        assert_eq!((evicted, hosts.len(), hosts.iter().count()), (0, 0, 0), "at read {read}");
+    }
 }
 
 /// A registry in which everything is idle at once, and how many breakers have come and gone.
