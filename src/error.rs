@@ -223,7 +223,7 @@ impl Rejected {
         match (self.state, self.full_registry()) {
             (State::HalfOpen, _) => f.write_str("circuit half-open, all probes are out"),
             (State::ForcedOpen, None) => f.write_str("circuit forced open by hand"),
-            (_, Some(capacity)) => write!(f, "circuit registry full: all of its {capacity} breakers are in use"),
+            (_, Some(capacity)) => write!(f, "circuit registry full: {capacity} of {capacity} breakers are in use"),
             _ => f.write_str("circuit open"),
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! ```
 //! use failfast::registry::Registry;
-//! use failfast::{CallError, Config};
+//! use failfast::Config;
 //! use std::time::Duration;
 //!
 //! let config = Config::new().open_for(Duration::from_secs(10));
@@ -27,12 +27,22 @@
 //! (and at more of them when the registry is full). A service that misses rarely calls [`sweep`](Registry::sweep) from
 //! a timer to have the memory of idle breakers back.
 //!
+//! # What it costs
+//!
+//! A look-up and a call through the default policy take 24 ns with one key and 31 with a thousand, on a machine where a
+//! clock read takes 10 (`cargo bench --features registry --bench registry`): a hash, an `Arc`'s count taken and given
+//! back, and a read of the clock, by which idle breakers are known. Threads that look up the same key share that count;
+//! a [`Handle`] that is kept costs a call through it no more than a breaker of one's own. A million breakers take
+//! 425 MB. A call that finds the registry full takes 7 µs.
+//!
 //! # One key, one breaker
 //!
 //! Threads that ask for a new key at once get the same breaker. A breaker is evicted only while nobody has a handle, and
-//! nobody gets one after that: no caller is left with a breaker that the registry has forgotten, and nothing that was
-//! recorded before it is looked at is lost with it. Only [`remove`](Registry::remove) takes one from under its holders,
-//! and [`Keyed::is_removed`] tells them.
+//! who asks for it in the midst of that gets it, and ends the eviction: no caller is left with a breaker that the
+//! registry has forgotten, no key has two, and no outcome is lost on the way. Only [`remove`](Registry::remove) takes one
+//! from under its holders, and [`Keyed::is_removed`] tells them.
+//!
+//! At the very limit a call can find the registry full while another thread is about to fill, or to free, the last place.
 
 mod builder;
 mod event;
@@ -70,9 +80,9 @@ const WHEN_FULL: usize = 256;
 
 /// The breaker of a key, and the hold on it that everybody shares who has a handle, besides its owner.
 ///
-/// Who takes its last count ([`Arc::try_unwrap`] of the owner) knows that nobody has a handle, and that nobody gets one
-/// but by putting a new hold on the same breaker into the entry: so an entry whose hold is dead can be removed, as long
-/// as it is the same entry still, and nothing that was recorded before is lost if it is not.
+/// Who takes the hold's last count ([`Arc::try_unwrap`] of the owner) knows that nobody has a handle, and that nobody
+/// gets one but by putting a new hold on the same breaker into the entry. So what is then seen of the breaker stays true
+/// for as long as the entry has that hold, and the entry is removed only if it still has it.
 struct Entry<P: Policy, C: Clock, O: Observer> {
     hold: Weak<Keyed<P, C, O>>,
     breaker: Arc<CircuitBreaker<P, C, O>>,
@@ -88,7 +98,7 @@ type OnEvent = std::boxed::Box<dyn Fn(&RegistryEvent<'_>) + Send + Sync>;
 
 /// Circuit breakers by key. See the [module](self).
 ///
-/// `P`, `C` and `O` are policy, clock and observer of its breakers, as in [`CircuitBreaker`](crate::CircuitBreaker).
+/// `P`, `C` and `O` are policy, clock and observer of its breakers, as in [`CircuitBreaker`].
 ///
 /// ```
 /// use failfast::Registry;
@@ -118,7 +128,7 @@ pub struct Registry<P: Policy = Consecutive, C: Clock = DefaultClock, O: Observe
 
 impl Registry {
     /// Begins a registry with the defaults: 10,000 breakers at most, which are idle after 10 minutes; each with the
-    /// defaults of [`CircuitBreaker::builder`](crate::CircuitBreaker::builder); calls for which there is no place are
+    /// defaults of [`CircuitBreaker::builder`]; calls for which there is no place are
     /// rejected.
     ///
     /// ```
@@ -193,7 +203,8 @@ impl<P: Policy, C: Clock + Clone, O: Observer> Registry<P, C, O> {
         self.entries.pin().get(key).and_then(|entry| entry.hold.upgrade())
     }
 
-    /// Finds the breaker of `key` also where its hold is dead: then somebody is about to evict it, and fails.
+    /// Finds the breaker of `key` also where its hold is dead: somebody is about to evict it, and will see that it has a
+    /// new one.
     fn take_up(&self, key: &str) -> Option<Arc<Keyed<P, C, O>>> {
         let entries = self.entries.pin();
         let (key, _) = entries.get_key_value(key)?;
@@ -450,6 +461,14 @@ impl<P: Policy, C: Clock + Clone, O: Observer> Registry<P, C, O> {
     }
 
     /// How many times the closure of [`on_event`](RegistryBuilder::on_event) has panicked, modulo 2^32.
+    ///
+    /// ```
+    /// let hosts = failfast::Registry::builder().on_event(|_| panic!("no")).build()?;
+    /// # std::panic::set_hook(Box::new(|_| ()));
+    /// hosts.get("payments");
+    /// assert_eq!(hosts.event_panics(), 1);
+    /// # Ok::<(), failfast::registry::BuildError>(())
+    /// ```
     #[must_use]
     pub fn event_panics(&self) -> u32 {
         // ORDERING: Relaxed, a count that nothing hangs on.

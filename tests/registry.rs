@@ -153,7 +153,7 @@ fn a_full_registry_rejects_and_says_so() {
     let a = hosts.get("a");
     let b = hosts.get("b");
     let rejected = b.try_acquire().unwrap_err();
-    assert_eq!(rejected.to_string(), "circuit registry full: all of its 1 breakers are in use");
+    assert_eq!(rejected.to_string(), "circuit registry full: 1 of 1 breakers are in use");
     assert_eq!((rejected.full_registry(), rejected.retry_after(), rejected.reason()), (Some(1), None, None));
     assert!(b.breaker().is_none());
     let by_call = b.call(|| -> Result<(), ()> { unreachable!() }).unwrap_err();

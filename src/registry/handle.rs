@@ -146,6 +146,18 @@ impl<P: Policy, C: Clock, O: Observer> fmt::Debug for Handle<P, C, O> {
 ///
 /// Where the registry had no place for the breaker, it is one that rejects every call, or lets every call pass and
 /// records nothing; see [`WhenFull`](super::WhenFull).
+///
+/// ```
+/// use failfast::Registry;
+/// use failfast::registry::Keyed;
+///
+/// fn show(breaker: &Keyed) {
+///     println!("{} is {}", breaker.key(), breaker.state());
+/// }
+/// let hosts = Registry::builder().build()?;
+/// show(&hosts.get("payments"));
+/// # Ok::<(), failfast::registry::BuildError>(())
+/// ```
 pub struct Keyed<P: Policy = Consecutive, C: Clock = DefaultClock, O: Observer = ()> {
     /// Apart, so that what every look-up writes (the counts of this, and `used`) and what every call reads are different
     /// cache lines; and shared with the registry, which can so tell whether anybody holds this and yet keep the breaker.
