@@ -19,6 +19,7 @@ mod error;
 mod future;
 mod hand;
 mod history;
+mod integrations;
 mod observer;
 mod outcome;
 mod permit;
@@ -52,6 +53,10 @@ pub use config::{Config, OnCancel, OnMaxWait};
 pub use error::{CallError, ConfigError, IllegalTransition, Rejected};
 pub use future::{CallFuture, Classifier, OrElseFuture};
 pub use history::History;
+#[cfg(feature = "tower-http")]
+pub use integrations::grpc;
+#[cfg(feature = "tower")]
+pub use integrations::tower;
 pub use observer::{Observer, OnTransition, SettledCall, Transition, WouldTrip};
 pub use outcome::{Outcome, Settled};
 pub use permit::{Breaker, Permit};
