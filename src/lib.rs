@@ -42,6 +42,11 @@ pub mod docs {
 
     #[doc = include_str!("../docs/orderings.md")]
     pub mod orderings {}
+
+    // Its examples need axum, tonic and hyper, and are tested in integration-tests.
+    #[cfg(not(doctest))]
+    #[doc = include_str!("../docs/tower.md")]
+    pub mod tower {}
 }
 
 pub use breaker::CircuitBreaker;

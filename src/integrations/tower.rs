@@ -32,6 +32,9 @@
 //! With the feature `tower-http` there are [`http`], whose functions make a rejection a response, and [`grpc`], whose
 //! calls last until their trailers are there.
 
+// The documentation is written with all features.
+#![cfg_attr(not(feature = "tower-http"), allow(rustdoc::broken_intra_doc_links))]
+
 mod classify;
 mod future;
 #[cfg(feature = "tower-http")]

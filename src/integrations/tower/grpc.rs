@@ -50,6 +50,9 @@ type OutcomeOf = fn(i32, Option<Duration>) -> Outcome;
 /// - A response without a status counts as the code that gRPC makes of its HTTP status; one with 200 as UNKNOWN.
 /// - An error instead of a response is a failure.
 ///
+/// It is for services of gRPC alone: a page that a router serves beside them has no status, either. A layer that makes
+/// gRPC-Web of gRPC goes outside, since gRPC-Web has its trailers among the data.
+///
 /// ```
 /// use failfast::{Outcome, grpc::outcome_of, tower::grpc::ByStatus};
 ///
@@ -151,6 +154,7 @@ pin_project! {
     /// type Response = http::Response<Body<String, Arc<CircuitBreaker>>>;
     /// let empty = Response::default();
     /// ```
+    #[derive(Debug)]
     pub struct Body<B, H>
     where
         H: Deref,
@@ -224,9 +228,10 @@ where
 /// The message has the numbers of failed calls. A server that must not tell them replaces it:
 ///
 /// ```
-/// use failfast::tower::grpc::unavailable;
+/// use failfast::{CircuitBreaker, ManualClock, tower::grpc::unavailable};
 ///
-/// let breaker = failfast::CircuitBreaker::builder().build()?;
+/// let clock = ManualClock::new();
+/// let breaker = CircuitBreaker::builder().clock(&clock).build()?;
 /// breaker.open();
 /// let rejected = breaker.try_acquire().unwrap_err();
 /// let mut response: http::Response<String> = unavailable(&rejected);

@@ -1,19 +1,19 @@
 //! Rejections as HTTP responses: 503 with `Retry-After`. Feature `tower-http`.
 //!
 //! ```
-//! use failfast::tower::{CircuitBreakerLayer, http};
+//! use failfast::{CircuitBreaker, tower::{CircuitBreakerLayer, http}};
 //! use std::convert::Infallible;
 //! use tower::{ServiceBuilder, ServiceExt, service_fn};
 //!
+//! # use ::http::{Request, Response};
 //! # pollster::block_on(async {
-//! let handler = service_fn(|_: ::http::Request<String>| async { Ok::<_, Infallible>(::http::Response::new(String::new())) });
-//! let layer = CircuitBreakerLayer::new(failfast::CircuitBreaker::builder().build()?).on_rejected(http::unavailable);
+//! let layer = CircuitBreakerLayer::new(CircuitBreaker::builder().build()?).on_rejected(http::unavailable);
+//! let handler = service_fn(|_: Request<String>| async { Ok::<_, Infallible>(Response::new(String::from("hello"))) });
 //! let service = ServiceBuilder::new().layer(&layer).service(handler);
 //!
 //! layer.breaker().open();
-//! let response = service.oneshot(::http::Request::default()).await?; // its error is the handler's
+//! let response = service.oneshot(Request::default()).await?; // its error is the handler's
 //! assert_eq!(response.status(), 503);
-//! assert_eq!(response.headers()["retry-after"], "30");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! # }).unwrap();
 //! ```
@@ -26,15 +26,18 @@ use crate::error::Rejected;
 /// forced open): in seconds, rounded up, at least 1.
 ///
 /// ```
-/// use failfast::tower::http::unavailable;
+/// use failfast::{CircuitBreaker, ManualClock, tower::http::unavailable};
+/// use std::time::Duration;
 ///
-/// let breaker = failfast::CircuitBreaker::builder().build()?;
-/// breaker.force_open();
+/// let clock = ManualClock::new();
+/// let breaker = CircuitBreaker::builder().open_for(Duration::from_secs(10)).clock(&clock).build()?;
+/// breaker.open();
+/// clock.advance(Duration::from_millis(2500));
 /// let rejected = breaker.try_acquire().unwrap_err();
 /// let response = unavailable::<()>(&rejected).map(|()| format!("try later: {rejected}"));
 /// assert_eq!(response.status(), 503);
-/// assert!(!response.headers().contains_key("retry-after"));
-/// assert_eq!(response.body(), "try later: circuit forced open by hand");
+/// assert_eq!(response.headers()["retry-after"], "8");
+/// assert_eq!(response.body(), "try later: circuit open: opened by hand; retry in 7.5 s");
 /// # Ok::<(), failfast::ConfigError>(())
 /// ```
 #[must_use]
