@@ -82,6 +82,7 @@ impl Service<Ask> for Inner {
             return Poll::Ready(Err("broken"));
         }
         if !self.seen.ready.load(SeqCst) {
+            self.give_back();
             return Poll::Pending;
         }
         if !std::mem::replace(&mut self.is_ready, true) {
@@ -254,10 +255,11 @@ fn an_unready_inner_service_is_not_called() {
     assert_eq!(now(service.call(OK)), Ok(1));
     // Not asked at all.
     assert_eq!(now(service.call(OK)), Ok(1));
-    // Asked, and not ready yet.
+    // Asked, and no longer ready.
     let (inner, seen) = Inner::new();
-    seen.ready.store(false, SeqCst);
     let mut service = CircuitBreakerLayer::new(breaker).layer(inner);
+    assert_eq!(poll_ready(&mut service), Poll::Ready(Ok(())));
+    seen.ready.store(false, SeqCst);
     assert_eq!(poll_ready(&mut service), Poll::Pending);
     let mut call = pin!(service.call(OK));
     assert_eq!(poll(call.as_mut()), Poll::Pending);
