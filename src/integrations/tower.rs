@@ -260,9 +260,7 @@ where
             }
             Err(error) => {
                 let result = Err(error);
-                if let Ok(permit) = Permit::try_acquire(breaker) {
-                    drop(settle(permit, classify, &result));
-                }
+                settle(&mut Permit::try_acquire(breaker).ok(), classify, &result);
                 Poll::Ready(result.map(drop).map_err(|error| reject.fail(error)))
             }
         }
@@ -272,23 +270,25 @@ where
     fn call(&mut self, request: R) -> Self::Future {
         let CircuitBreakerLayer { breaker, classify, reject } = &self.rules;
         let is_ready = mem::take(&mut self.is_ready);
-        let (permit, state) = match Permit::try_acquire(breaker) {
+        let (state, permit) = match Permit::try_acquire(breaker) {
             Err(rejected) => {
                 if is_ready {
                     // What the inner service has reserved for this call is free again.
                     self.inner = self.inner.clone();
                 }
-                (None, State::Rejected { rejected })
+                (State::Rejected { rejected }, None)
             }
             Ok(permit) if is_ready => {
-                let unwinding = Unwinding::new(permit);
+                let mut permit = Some(permit);
+                let unwinding = Unwinding::new(&mut permit);
                 let future = self.inner.call(request);
-                (Some(unwinding.over()), State::Running { future })
+                unwinding.over();
+                (State::Running { future }, permit)
             }
             Ok(permit) => {
                 let next = self.inner.clone();
                 let inner = mem::replace(&mut self.inner, next);
-                (Some(permit), State::Readying { inner, request: Some(request) })
+                (State::Readying { inner, request: Some(request) }, Some(permit))
             }
         };
         ResponseFuture::new(state, permit, classify.clone(), reject.clone())

@@ -115,8 +115,9 @@ where
     }
 }
 
-/// Settles the permit, or gives it back if the outcome is not known yet.
-pub(super) fn settle<T, E, H, K>(permit: Permit<H>, classify: &K, result: &Result<T, E>) -> Option<Permit<H>>
+/// Settles the permit if its outcome is known now.
+#[inline]
+pub(super) fn settle<T, E, H, K>(permit: &mut Option<Permit<H>>, classify: &K, result: &Result<T, E>)
 where
     H: Deref,
     H::Target: Breaker,
@@ -124,12 +125,9 @@ where
 {
     let unwinding = Unwinding::new(permit);
     let outcome = classify.classify(result);
-    let permit = unwinding.over();
-    match outcome {
-        Some(outcome) => {
-            permit.settle(outcome);
-            None
-        }
-        None => Some(permit),
+    unwinding.over();
+    let Some(outcome) = outcome else { return };
+    if let Some(permit) = permit.take() {
+        permit.settle(outcome);
     }
 }

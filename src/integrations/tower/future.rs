@@ -83,17 +83,18 @@ where
         if let StateProjection::Rejected { rejected } = this.state.as_mut().project() {
             return Poll::Ready(this.reject.reject(rejected));
         }
-        let unwinding = Unwinding::new(this.permit.take().expect("polled after it was ready"));
+        assert!(this.permit.is_some(), "polled after it was ready");
+        let unwinding = Unwinding::new(this.permit);
         let polled = poll_call(this.state, context);
-        let permit = unwinding.over();
-        let Poll::Ready(result) = polled else {
-            *this.permit = Some(permit);
-            return Poll::Pending;
-        };
-        let unsettled = settle(permit, &*this.classify, &result);
+        unwinding.over();
+        let Poll::Ready(result) = polled else { return Poll::Pending };
+        settle(this.permit, &*this.classify, &result);
         Poll::Ready(match result {
-            Ok(response) => Ok(this.classify.respond(response, unsettled)),
-            Err(error) => Err(this.reject.fail(error)),
+            Ok(response) => Ok(this.classify.respond(response, this.permit.take())),
+            Err(error) => {
+                drop(this.permit.take());
+                Err(this.reject.fail(error))
+            }
         })
     }
 }

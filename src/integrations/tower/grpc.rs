@@ -127,7 +127,7 @@ where
     }
 
     fn respond(&self, response: Response<B>, permit: Option<Permit<H>>) -> Self::Response {
-        response.map(|body| Body { body, call: permit.map(|permit| (permit, *self)) })
+        response.map(|body| Body { body, permit, by: *self })
     }
 }
 
@@ -162,7 +162,8 @@ pin_project! {
     {
         #[pin]
         body: B,
-        call: Option<(Permit<H>, ByStatus)>,
+        permit: Option<Permit<H>>,
+        by: ByStatus,
     }
 }
 
@@ -174,7 +175,7 @@ where
     H::Target: Breaker,
 {
     fn default() -> Self {
-        Self { body: B::default(), call: None }
+        Self { body: B::default(), permit: None, by: ByStatus::default() }
     }
 }
 
@@ -192,23 +193,25 @@ where
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let mut this = self.project();
-        let Some((permit, by)) = this.call.take() else { return this.body.poll_frame(context) };
-        let unwinding = Unwinding::new(permit);
+        if this.permit.is_none() {
+            return this.body.poll_frame(context);
+        }
+        let unwinding = Unwinding::new(this.permit);
         let polled = this.body.as_mut().poll_frame(context);
         let outcome = match &polled {
             Poll::Ready(Some(Ok(frame))) => match frame.trailers_ref() {
-                Some(trailers) => Some(by.status(trailers).unwrap_or_else(|| by.without_status())),
+                Some(trailers) => Some(this.by.status(trailers).unwrap_or_else(|| this.by.without_status())),
                 // Who sees that it has ended may not ask for another frame.
-                None => this.body.is_end_stream().then(|| by.without_status()),
+                None => this.body.is_end_stream().then(|| this.by.without_status()),
             },
-            Poll::Ready(Some(Err(_))) => Some(by.on_body_error),
-            Poll::Ready(None) => Some(by.without_status()),
+            Poll::Ready(Some(Err(_))) => Some(this.by.on_body_error),
+            Poll::Ready(None) => Some(this.by.without_status()),
             Poll::Pending => None,
         };
-        let permit = unwinding.over();
-        match outcome {
-            Some(outcome) => permit.settle(outcome),
-            None => *this.call = Some((permit, by)),
+        unwinding.over();
+        let Some(outcome) = outcome else { return polled };
+        if let Some(permit) = this.permit.take() {
+            permit.settle(outcome);
         }
         polled
     }
