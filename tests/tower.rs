@@ -32,13 +32,14 @@ struct Seen {
     polled: AtomicU32,
     /// The numbers of those that were called.
     called: Mutex<Vec<u32>>,
-    /// How many are reserved: ready, and neither called nor dropped.
-    reserved: AtomicU32,
+    /// How many hold a place: ready, or waiting for it, and neither called nor dropped.
+    places: AtomicU32,
 }
 
-/// Reserves in `poll_ready`, panics when it is called unready, and knows each of its clones by number.
+/// Takes a place in `poll_ready`, panics when it is called unready, and knows each of its clones by number.
 struct Inner {
     number: u32,
+    has_place: bool,
     is_ready: bool,
     seen: Arc<Seen>,
 }
@@ -46,12 +47,13 @@ struct Inner {
 impl Inner {
     fn new() -> (Self, Arc<Seen>) {
         let seen = Arc::new(Seen { ready: true.into(), ..Seen::default() });
-        (Self { number: 0, is_ready: false, seen: seen.clone() }, seen)
+        (Self { number: 0, has_place: false, is_ready: false, seen: seen.clone() }, seen)
     }
 
     fn give_back(&mut self) {
-        if std::mem::take(&mut self.is_ready) {
-            self.seen.reserved.fetch_sub(1, SeqCst);
+        self.is_ready = false;
+        if std::mem::take(&mut self.has_place) {
+            self.seen.places.fetch_sub(1, SeqCst);
         }
     }
 }
@@ -59,7 +61,7 @@ impl Inner {
 impl Clone for Inner {
     fn clone(&self) -> Self {
         let number = self.seen.clones.fetch_add(1, SeqCst) + 1;
-        Self { number, is_ready: false, seen: self.seen.clone() }
+        Self { number, has_place: false, is_ready: false, seen: self.seen.clone() }
     }
 }
 
@@ -81,14 +83,11 @@ impl Service<Ask> for Inner {
         if self.seen.broken.load(SeqCst) {
             return Poll::Ready(Err("broken"));
         }
-        if !self.seen.ready.load(SeqCst) {
-            self.give_back();
-            return Poll::Pending;
+        if !std::mem::replace(&mut self.has_place, true) {
+            self.seen.places.fetch_add(1, SeqCst);
         }
-        if !std::mem::replace(&mut self.is_ready, true) {
-            self.seen.reserved.fetch_add(1, SeqCst);
-        }
-        Poll::Ready(Ok(()))
+        self.is_ready = self.seen.ready.load(SeqCst);
+        if self.is_ready { Poll::Ready(Ok(())) } else { Poll::Pending }
     }
 
     fn call(&mut self, ask: Ask) -> Self::Future {
@@ -199,17 +198,21 @@ fn no_rejection_waits_for_the_inner_service() {
     assert!(seen.called.lock().unwrap().is_empty());
 }
 
+/// Otherwise who waits behind it for a place waits for good.
 #[test]
-fn a_rejection_gives_back_what_the_inner_service_reserved() {
-    let Bench { mut service, seen, breaker, .. } = bench(builder());
-    assert_eq!(poll_ready(&mut service), Poll::Ready(Ok(())));
-    assert_eq!(seen.reserved.load(SeqCst), 1);
-    breaker.open();
-    assert_eq!(poll_ready(&mut service), Poll::Ready(Ok(())));
-    assert!(now(service.call(OK)).is_err());
-    assert_eq!(seen.reserved.load(SeqCst), 0);
-    assert!(now(service.call(OK)).is_err());
-    assert_eq!(seen.clones.load(SeqCst), 1, "only who has reserved is replaced");
+fn a_rejection_gives_back_the_inner_services_place() {
+    for ready in [true, false] {
+        let Bench { mut service, seen, breaker, .. } = bench(builder());
+        seen.ready.store(ready, SeqCst);
+        assert_eq!(poll_ready(&mut service).is_ready(), ready);
+        assert_eq!(seen.places.load(SeqCst), 1);
+        breaker.open();
+        assert_eq!(poll_ready(&mut service), Poll::Ready(Ok(())));
+        assert!(now(service.call(OK)).is_err());
+        assert_eq!(seen.places.load(SeqCst), 0);
+        assert!(now(service.call(OK)).is_err());
+        assert_eq!(seen.clones.load(SeqCst), 1, "only one that has a place is replaced");
+    }
 }
 
 #[test]

@@ -190,7 +190,7 @@ impl<S, H: Clone, K: Clone, F: Clone> Layer<S> for CircuitBreakerLayer<H, K, F> 
     type Service = CircuitBreakerService<S, H, K, F>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        CircuitBreakerService { inner, is_ready: false, rules: self.clone() }
+        CircuitBreakerService { inner, readiness: Readiness::Unasked, rules: self.clone() }
     }
 }
 
@@ -213,9 +213,18 @@ impl<S, H: Clone, K: Clone, F: Clone> Layer<S> for CircuitBreakerLayer<H, K, F> 
 #[derive(Debug)]
 pub struct CircuitBreakerService<S, H, K = ByResult, F = AsError> {
     inner: S,
-    /// Whether `inner` has said that it is ready, and has not been called since.
-    is_ready: bool,
+    readiness: Readiness,
     rules: CircuitBreakerLayer<H, K, F>,
+}
+
+/// What the inner service has answered since it was last called.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Readiness {
+    /// It was not asked.
+    Unasked,
+    /// That it is not ready. It may have been promised a place since, and who waits behind it waits for that place.
+    Waiting,
+    Ready,
 }
 
 impl<S, H, K, F> CircuitBreakerService<S, H, K, F> {
@@ -252,10 +261,10 @@ where
         if breaker.may_reject() {
             return Poll::Ready(Ok(()));
         }
-        self.is_ready = false;
+        self.readiness = Readiness::Waiting;
         match ready!(self.inner.poll_ready(context)) {
             Ok(()) => {
-                self.is_ready = true;
+                self.readiness = Readiness::Ready;
                 Poll::Ready(Ok(()))
             }
             Err(error) => {
@@ -269,16 +278,16 @@ where
     /// Asks the breaker, and calls the inner service if it lets it.
     fn call(&mut self, request: R) -> Self::Future {
         let CircuitBreakerLayer { breaker, classify, reject } = &self.rules;
-        let is_ready = mem::take(&mut self.is_ready);
+        let readiness = mem::replace(&mut self.readiness, Readiness::Unasked);
         let (state, permit) = match Permit::try_acquire(breaker) {
             Err(rejected) => {
-                if is_ready {
-                    // What the inner service has reserved for this call is free again.
+                if readiness != Readiness::Unasked {
+                    // What the inner service has reserved for this call, or would have, is free again.
                     self.inner = self.inner.clone();
                 }
                 (State::Rejected { rejected }, None)
             }
-            Ok(permit) if is_ready => {
+            Ok(permit) if readiness == Readiness::Ready => {
                 let mut permit = Some(permit);
                 let unwinding = Unwinding::new(&mut permit);
                 let future = self.inner.call(request);
