@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use failfast::tower::CircuitBreakerLayer;
 use failfast::{CallError, CircuitBreaker, OnCancel, Outcome, Rejected, State};
-use tokio::sync::oneshot;
+use tokio::sync::{Mutex, mpsc, oneshot};
 use tower::buffer::BufferLayer;
 use tower::limit::ConcurrencyLimitLayer;
 use tower::load_shed::error::Overloaded;
@@ -94,16 +94,12 @@ async fn a_retry_outside_shows_every_attempt_and_stops_at_a_rejection() {
     assert_eq!(calls.load(SeqCst), 5);
 }
 
-async fn ask<S: Service<u32, Response = u32, Error = E>, E>(service: &mut S) -> Result<u32, E> {
-    service.ready().await?.call(0).await
-}
-
-/// Three that are kept, one place: the first is in it, the others wait for it when the breaker opens.
-#[tokio::test]
+/// Three that are kept, one place: the first is in it, the others wait for it when the breaker opens. Each waits in a
+/// task of its own, so that nobody is woken but by the one place.
+#[tokio::test(start_paused = true)]
 async fn who_waits_for_a_place_inside_is_rejected_one_after_the_other() {
-    let breaker = breaker(1);
     let (fail, failed) = oneshot::channel::<()>();
-    let failed = Arc::new(tokio::sync::Mutex::new(failed));
+    let failed = Arc::new(Mutex::new(failed));
     let inner = service_fn(move |_: u32| {
         let failed = failed.clone();
         async move {
@@ -111,17 +107,25 @@ async fn who_waits_for_a_place_inside_is_rejected_one_after_the_other() {
             Err::<u32, _>(io::Error::other("down"))
         }
     });
-    let mut service = ServiceBuilder::new()
-        .layer(CircuitBreakerLayer::new(breaker.clone()))
+    let service = ServiceBuilder::new()
+        .layer(CircuitBreakerLayer::new(breaker(1)))
         .layer(ConcurrencyLimitLayer::new(1))
         .service(inner);
-    let mut waiting = [service.clone(), service.clone()];
-    let first = service.ready().await.unwrap().call(0);
-    let [one, other] = &mut waiting;
-    let all = async { tokio::join!(first, ask(one), ask(other), async { fail.send(()) }) };
-    let (first, one, other, _) = tokio::time::timeout(30 * SECOND, all).await.expect("one of them waits for good");
-    assert!(matches!(first, Err(CallError::Failed(_))));
-    assert!(matches!(one, Err(CallError::Rejected(_))) && matches!(other, Err(CallError::Rejected(_))));
+    let (done, mut is_done) = mpsc::unbounded_channel();
+    for _ in 0..3 {
+        let (mut service, done) = (service.clone(), done.clone());
+        tokio::spawn(async move {
+            let result = service.ready().await.unwrap().call(0).await;
+            done.send(matches!(result, Err(CallError::Rejected(_)))).unwrap();
+            pending::<()>().await; // with the service in its hands
+        });
+        tokio::task::yield_now().await;
+    }
+    fail.send(()).unwrap();
+    for rejected in [false, true, true] {
+        let next = tokio::time::timeout(30 * SECOND, is_done.recv()).await;
+        assert_eq!(next.expect("one of them waits for good"), Some(rejected));
+    }
 }
 
 #[tokio::test]
