@@ -32,6 +32,8 @@ pub(crate) const UNKNOWN: i32 = 2;
 /// and what the libraries themselves raise when a message is too large. Only the pushback tells the first from the
 /// others.
 ///
+/// A pushback is taken as it is, up to the configured maximum, also where it is shorter than the breaker's own wait.
+///
 /// ```
 /// use failfast::{Outcome, grpc};
 /// use std::time::Duration;

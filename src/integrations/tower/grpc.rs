@@ -44,7 +44,8 @@ type OutcomeOf = fn(i32, Option<Duration>) -> Outcome;
 /// else. What a status counts as says [`failfast::grpc::outcome_of`](outcome_of), unless [`outcomes`](Self::outcomes)
 /// does.
 ///
-/// - The call lasts until the body ends: that is when it is settled, and how long it took for a slow-call rate.
+/// - The call lasts until the body ends: that is when it is settled, and how long it took for a slow-call rate, its
+///   reader's time included.
 /// - A body that is dropped before its end is a cancelled call, as [`OnCancel`](crate::OnCancel) says.
 /// - A body that breaks off with an error is a failure, or what [`on_body_error`](Self::on_body_error) says.
 /// - A response without a status counts as the code that gRPC makes of its HTTP status; one with 200 as UNKNOWN.
