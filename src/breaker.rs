@@ -516,6 +516,12 @@ impl<P: Policy, C: Clock, O: Observer> Breaker for CircuitBreaker<P, C, O> {
         word.is_closed().then(|| self.pass(word))
     }
 
+    #[inline]
+    fn may_reject(&self) -> bool {
+        let word = self.gate.load();
+        !word.is_closed() && !matches!(word.kind(), Kind::MetricsOnly | Kind::Disabled)
+    }
+
     // Inlined into each call, so that a rejection is made where the caller wants it: copying it costs more than all else.
     // Not where code is dear.
     #[cfg_attr(target_pointer_width = "64", inline(always))]

@@ -21,6 +21,7 @@ mod fallback;
 mod future;
 mod hand;
 mod history;
+mod integrations;
 mod observer;
 mod outcome;
 mod permit;
@@ -45,6 +46,11 @@ pub mod docs {
 
     #[doc = include_str!("../docs/orderings.md")]
     pub mod orderings {}
+
+    // Its examples need axum, tonic and hyper, and are tested in integration-tests.
+    #[cfg(not(doctest))]
+    #[doc = include_str!("../docs/tower.md")]
+    pub mod tower {}
 }
 
 pub use breaker::CircuitBreaker;
@@ -58,6 +64,10 @@ pub use error::{CallError, ConfigError, IllegalTransition, Rejected};
 pub use fallback::{FailedFallback, FallbackError, Fallbacks, ResolveFuture};
 pub use future::{CallFuture, Classifier, OrElseFuture};
 pub use history::History;
+#[cfg(feature = "tower-http")]
+pub use integrations::grpc;
+#[cfg(feature = "tower")]
+pub use integrations::tower;
 pub use observer::{Observer, OnTransition, SettledCall, Transition, WouldTrip};
 pub use outcome::{Outcome, Settled};
 pub use permit::{Breaker, Permit};

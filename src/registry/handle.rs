@@ -441,6 +441,11 @@ impl<P: Policy, C: Clock, O: Observer> Breaker for Keyed<P, C, O> {
     fn settle(&self, pass: Pass, settled: Settled) {
         self.breaker.settle(pass, settled);
     }
+
+    #[inline]
+    fn may_reject(&self) -> bool {
+        self.breaker.may_reject()
+    }
 }
 
 impl<P: Policy, C: Clock, O: Observer> fmt::Debug for Keyed<P, C, O> {

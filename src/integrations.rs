@@ -1,0 +1,6 @@
+//! Other crates' worlds, each behind its feature and each over the public API alone.
+
+#[cfg(feature = "tower-http")]
+pub mod grpc;
+#[cfg(feature = "tower")]
+pub mod tower;
