@@ -26,6 +26,7 @@ pub struct ConfigError {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Value {
     Missing,
+    NoThreshold,
     Count(u64),
     Percent(f64),
     Factor(f64),
@@ -52,7 +53,7 @@ impl ConfigError {
         self
     }
 
-    /// The field's path, for example `half_open.successes`.
+    /// The field's path, for example `half_open.successes`: the setter's name behind its group, and the key in a file.
     #[must_use]
     pub const fn field(&self) -> &'static str {
         self.field
@@ -85,15 +86,15 @@ impl ConfigError {
             "window.failure_rate" => "window.failure_rate: must be above 0 % (at least 0.000001 %) and at most 100 %",
             "window.slow_call_rate" => "window.slow_call_rate: must be above 0 % and at most 100 %, and have a slow_call_limit",
             "window.slow_call_limit" => "window.slow_call_limit: must be more than 0, and have a slow_call_rate",
-            "window.thresholds" => "window.thresholds: a window needs failures, a failure rate or a slow-call rate",
-            "open.base" => "open.base: must be more than 0 and at most 3650 days",
-            "open.multiplier" => "open.multiplier: must be from 1 to 4000",
-            "open.max" => "open.max: must be at least open.base and at most 3650 days",
+            "window" => "window: must have failures, failure_rate or slow_call_rate",
+            "open.for" => "open.for: must be more than 0 and at most 3650 days",
+            "open.backoff" => "open.backoff: must be from 1 to 4000",
+            "open.max" => "open.max: must be at least open.for and at most 3650 days",
             "open.jitter" => "open.jitter: must be from 0 % to 100 %",
             "half_open.probes" => "half_open.probes: must be from 1 to 16383",
             "half_open.successes" => "half_open.successes: must be from 1 to half_open.probes",
             "half_open.max_wait" => "half_open.max_wait: must be more than 0 and at most 3650 days",
-            "on_cancel.after" => "on_cancel.after: must be more than 0",
+            "on_cancel.failure_after" => "on_cancel.failure_after: must be more than 0",
             "initial_state" => "initial_state: must be closed, open, forced_open, disabled or metrics_only",
         }
         panic!("a value is out of its range")
@@ -124,6 +125,7 @@ impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Missing => f.write_str("not set"),
+            Self::NoThreshold => f.write_str("without a threshold"),
             Self::Count(count) => count.fmt(f),
             Self::Percent(percent) => write!(f, "{percent} %"),
             Self::Factor(factor) => factor.fmt(f),

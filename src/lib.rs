@@ -26,9 +26,12 @@ mod observer;
 mod outcome;
 mod permit;
 mod policy;
+pub mod presets;
 mod raw;
 #[cfg(feature = "registry")]
 pub mod registry;
+#[cfg(feature = "serde")]
+mod settings;
 mod snapshot;
 mod sync;
 mod thresholds;
@@ -79,6 +82,8 @@ pub use policy::{BoxPolicy, HeapBuckets, HeapCalls, Rule};
 pub use policy::{Buckets, Calls, Consecutive, CountWindow, IntoPolicy, LastCalls, LastTime, Policy, Spec, TimeWindow};
 #[cfg(feature = "registry")]
 pub use registry::Registry;
+#[cfg(feature = "serde")]
+pub use settings::{NamedSettings, PolicySettings, PresetName, Settings, SettingsError, WindowSettings};
 pub use snapshot::{Counts, Generation, ProbeCounts, Reason, Snapshot, Span, State, Trip};
 pub use sync::LOCK_FREE;
 #[cfg(any(failfast_loom, failfast_shuttle))]
