@@ -54,6 +54,24 @@ pub mod docs {
     #[cfg(not(doctest))]
     #[doc = include_str!("../docs/tower.md")]
     pub mod tower {}
+
+    #[doc = include_str!("../docs/guide/thresholds.md")]
+    pub mod thresholds {}
+
+    #[doc = include_str!("../docs/guide/waits.md")]
+    pub mod waits {}
+
+    #[doc = include_str!("../docs/guide/watching.md")]
+    pub mod watching {}
+
+    #[doc = include_str!("../docs/guide/fallbacks.md")]
+    pub mod fallbacks {}
+
+    #[doc = include_str!("../docs/guide/order.md")]
+    pub mod order {}
+
+    #[doc = include_str!("../docs/guide/migrating.md")]
+    pub mod migrating {}
 }
 
 pub use breaker::CircuitBreaker;

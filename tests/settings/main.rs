@@ -1,5 +1,7 @@
 //! Settings from files and the environment: nothing is lost, nothing wrong gets through, and errors say where.
 
+mod any;
+
 use std::time::Duration;
 
 use failfast::{
@@ -445,5 +447,19 @@ proptest! {
         prop_assert_eq!(&toml::from_str::<NamedSettings>(&toml::to_string_pretty(&settings).unwrap()).unwrap(), &settings);
         let json = serde_json::to_string(&settings).unwrap();
         prop_assert_eq!(&NamedSettings::read(&mut serde_json::Deserializer::from_str(&json)).unwrap(), &settings);
+    }
+}
+
+/// Files by hand and found by fuzzing: fuzz/corpus. A name that begins with `bad` says that it is refused.
+#[test]
+fn the_fuzzing_corpus_is_refused_or_stands() {
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/settings");
+    let mut files: Vec<_> = std::fs::read_dir(corpus).unwrap().map(|file| file.unwrap().path()).collect();
+    files.sort();
+    assert!(files.len() > 10);
+    for file in files {
+        println!("{}", file.display());
+        let is_good = any::run(&std::fs::read(&file).unwrap());
+        assert_eq!(is_good, !file.file_name().unwrap().to_str().unwrap().starts_with("bad"), "{}", file.display());
     }
 }
