@@ -30,7 +30,7 @@
 //!
 //! - **All**: a half-open breaker without a verdict for 60 s is renewed. Resilience4j waits without end by default
 //!   (`maxWaitDurationInHalfOpenState` 0), the others always, so there a probe that never comes back keeps the breaker
-//!   shut for good. An outcome of a call that began in another state changes nothing.
+//!   shut for good (in Hystrix its timeout ends it). An outcome of a call that began in another state changes nothing.
 //! - **Resilience4j**: there 10 probes are settled before a verdict, at 50 %, so at most 4 may fail; here 6 successes
 //!   close it and the fifth failure re-opens it, without waiting for the rest. There slow probes count against the
 //!   slow-call rate (100 %); here a slow probe is a failed one. Its rates are of single precision, ours are exact.
@@ -45,7 +45,7 @@
 //!
 //! Where the defaults are from: Resilience4j 2 `CircuitBreakerConfig.java` (`DEFAULT_…`) and `CircuitBreakerMetrics.java`;
 //! Hystrix 1.5 `HystrixCommandProperties.java` (`default_…`) and `HystrixCircuitBreaker.java`; Polly 8
-//! `CircuitBreakerConstants.cs`, `HealthMetrics.cs` and `CircuitStateController.cs`; pybreaker 1.4.1 `CircuitBreaker.__init__`.
+//! `CircuitBreakerConstants.cs`, `RollingHealthMetrics.cs` and `CircuitStateController.cs`; pybreaker 1.4.1 `CircuitBreaker.__init__`.
 
 use core::time::Duration;
 

@@ -1,5 +1,6 @@
 //! A breaker's settings, as a file holds them.
 
+mod cancelled;
 mod human;
 mod named;
 mod policies;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::policy::check_number;
 use crate::{BoxPolicy, Builder, CircuitBreaker, Config, OnCancel, OnMaxWait, Rule, State, presets};
+use cancelled::Cancelled;
 use human::Human;
 use policies::Policies;
 
@@ -118,15 +120,6 @@ struct HalfOpen {
     max_wait: Option<Human>,
     #[serde(skip_serializing_if = "Option::is_none")]
     on_max_wait: Option<OnMaxWait>,
-}
-
-/// [`OnCancel`], with a duration for people.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Cancelled {
-    Neutral,
-    Failure,
-    FailureAfter(Human),
 }
 
 /// Any 64 bits: TOML has only 63 for a number.
@@ -259,11 +252,7 @@ impl Settings {
         successes: u32 => half_open.successes = |successes| successes,
         max_wait: Duration => half_open.max_wait = |wait| Human(wait),
         on_max_wait: OnMaxWait => half_open.on_max_wait = |what| what,
-        on_cancel: OnCancel => on_cancel = |what| match what {
-            OnCancel::Neutral => Cancelled::Neutral,
-            OnCancel::Failure => Cancelled::Failure,
-            OnCancel::FailureAfter(after) => Cancelled::FailureAfter(Human(after)),
-        },
+        on_cancel: OnCancel => on_cancel = |what| Cancelled::from(what),
         initial_state: State => initial_state = |state| state,
     }
 
@@ -312,16 +301,19 @@ impl Settings {
         self.parts().map(drop)
     }
 
-    /// The policies and the configuration, for what takes these: a registry, for example.
+    /// The policies and the configuration, for what takes these: a registry, or a breaker that lives and whose file has
+    /// changed ([`set_thresholds`](CircuitBreaker::set_thresholds)).
     ///
     /// # Errors
     /// As for [`check`](Self::check).
     ///
     /// ```
-    /// use failfast::{CircuitBreaker, PresetName, Settings};
+    /// use failfast::{Settings, WindowSettings};
     ///
-    /// let (policies, config) = Settings::new().preset(PresetName::Polly).probes(2).parts()?;
-    /// let breaker = CircuitBreaker::builder().policy(policies).config(config).build()?;
+    /// let rate = |percent| Settings::new().policies([WindowSettings::calls(100).failure_rate(percent).into()]);
+    /// let breaker = rate(50.0).build()?;
+    /// let (policies, _config) = rate(30.0).parts()?;
+    /// breaker.set_thresholds(policies)?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn parts(&self) -> Result<(Vec<Rule>, Config), SettingsError> {
@@ -349,11 +341,7 @@ impl Settings {
             successes(half_open.successes),
             max_wait(half_open.max_wait.map(|Human(wait)| wait)),
             on_max_wait(half_open.on_max_wait),
-            on_cancel(self.on_cancel.map(|what| match what {
-                Cancelled::Neutral => OnCancel::Neutral,
-                Cancelled::Failure => OnCancel::Failure,
-                Cancelled::FailureAfter(Human(after)) => OnCancel::FailureAfter(after),
-            })),
+            on_cancel(self.on_cancel.map(OnCancel::from)),
             initial_state(self.initial_state),
         }
         config.check()?;

@@ -45,14 +45,35 @@ pub(super) struct Table {
 /// # Ok::<(), serde_json::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(try_from = "Table", into = "Table")]
 pub struct PolicySettings(Kind);
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+/// Not an enum to serde, which some formats write in a way of their own.
+#[derive(Clone, Debug, PartialEq)]
 enum Kind {
     Consecutive(ConsecutiveSettings),
     Window(WindowSettings),
+}
+
+impl From<PolicySettings> for Table {
+    fn from(PolicySettings(kind): PolicySettings) -> Self {
+        match kind {
+            Kind::Consecutive(consecutive) => Self { consecutive: Some(consecutive), window: None },
+            Kind::Window(window) => Self { consecutive: None, window: Some(window) },
+        }
+    }
+}
+
+impl TryFrom<Table> for PolicySettings {
+    type Error = &'static str;
+
+    fn try_from(table: Table) -> Result<Self, &'static str> {
+        match (table.consecutive, table.window) {
+            (Some(consecutive), None) => Ok(Self(Kind::Consecutive(consecutive))),
+            (None, Some(window)) => Ok(Self(Kind::Window(window))),
+            _ => Err("a policy must have either `consecutive` or `window`"),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -41,8 +41,8 @@ enum Problem {
 }
 
 impl SettingsError {
-    /// The key's path, for example `breakers.payments.policies[0].window.calls`. Of a key that is unknown or of a wrong
-    /// form it may be the path of the section that the key is in.
+    /// The key's path, for example `breakers.payments.policies[0].window.calls`. Where a key is missing it is the path
+    /// of its section.
     #[must_use]
     pub fn path(&self) -> String {
         match &self.problem {

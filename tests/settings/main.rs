@@ -85,6 +85,14 @@ fn every_key_is_its_setter_and_does_what_the_builder_does() {
 }
 
 #[test]
+fn the_readmes_file_is_good() {
+    let readme = include_str!("../../README.md");
+    let text = readme.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let settings = named_from_toml(text).unwrap();
+    assert_eq!(settings.names().collect::<Vec<_>>(), ["payments", "search"]);
+}
+
+#[test]
 fn settings_that_say_nothing_are_the_defaults() {
     for text in ["", "preset = \"default\""] {
         let (rules, config) = from_toml(text).unwrap().parts().unwrap();
@@ -203,14 +211,19 @@ fn unknown_keys_and_wrong_forms_are_refused_with_the_path() {
         ("opne = 1", "opne", "`policies`, `open`, `half_open`"),
         ("open.base = \"3s\"", "open.base", "expected one of `for`, `backoff`, `max`, `jitter`, `seed`"),
         ("half_open.probe = 1", "half_open.probe", "`probes`, `successes`, `max_wait`, `on_max_wait`"),
-        ("policies = [{ widow = {} }]", "policies[0]", "unknown variant `widow`, expected `consecutive` or `window`"),
+        (
+            "policies = [{ widow = {} }]",
+            "policies[0].widow",
+            "unknown field `widow`, expected `consecutive` or `window`",
+        ),
+        ("policies = [{}]", "policies[0]", "a policy must have either `consecutive` or `window`"),
         ("policies.widow = {}", "policies.widow", "unknown field `widow`, expected `consecutive` or `window`"),
         ("policies = [{ window = { call = 3 } }]", "policies[0].window.call", "`slow_call_limit`, `slow_call_rate`"),
         ("policies = [{ consecutive = {} }]", "policies[0].consecutive", "missing field `failures`"),
         (
             "policies = [{ consecutive = { failures = 1 }, window = { calls = 9, failures = 1 } }]",
             "policies[0]",
-            "wanted exactly 1 element, more than 1 element",
+            "a policy must have either `consecutive` or `window`",
         ),
         ("policies = 3", "policies", "expected a list of policies, or a table of them"),
         ("policies.window.calls = -3", "policies.window.calls", "invalid value: integer `-3`, expected u32"),
@@ -220,6 +233,9 @@ fn unknown_keys_and_wrong_forms_are_refused_with_the_path() {
         ("open.backoff = \"2\"", "open.backoff", "expected f64"),
         ("open.seed = -1", "open.seed", "expected a number from 0 to 18446744073709551615, or it in a string"),
         ("open.seed = \"18446744073709551616\"", "open.seed", "or it in a string"),
+        ("on_cancel = \"never\"", "on_cancel", "unknown variant `never`, expected `neutral` or `failure`"),
+        ("on_cancel = { after = \"3s\" }", "on_cancel.after", "unknown field `after`, expected `failure_after`"),
+        ("on_cancel = true", "on_cancel", "expected \"neutral\", \"failure\" or a table with failure_after"),
         ("preset = \"hystrx\"", "preset", "`resilience4j`, `hystrix`, `polly`, `pybreaker`"),
         ("half_open.on_max_wait = \"closed\"", "half_open.on_max_wait", "expected one of `renew`, `open`, `close`"),
     ] {
