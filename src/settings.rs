@@ -195,7 +195,8 @@ impl Settings {
         Self::default()
     }
 
-    /// Reads settings, and checks them: an error names the key by its path, whatever the format.
+    /// Reads settings, and checks them: an error names the key by its path, whatever the format. What follows the
+    /// settings in the input is left to the format (`serde_json::Deserializer::end`).
     ///
     /// # Errors
     /// The format's, those of form (an unknown key, a wrong type), and those of [`check`](Self::check).

@@ -5,4 +5,6 @@
 #[path = "../../tests/settings/any.rs"]
 mod any;
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| _ = any::run(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    any::run(bytes);
+});

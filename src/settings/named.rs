@@ -15,7 +15,8 @@ use crate::{BoxPolicy, Builder, CircuitBreaker, Rule};
 /// Breakers by name, as a file describes them: a section for each, and one for what they have in common.
 ///
 /// What a section does not say is as in `default`, key by key ([`Settings::over`]); a section with a preset of its own takes
-/// nothing from there. A name without a section has the settings of `default`.
+/// nothing from there. A name without a section has the settings of `default`. A registry of breakers takes the
+/// [`parts`](Self::parts) of each name.
 ///
 /// ```
 /// use failfast::{NamedSettings, State};
