@@ -286,6 +286,13 @@ fn a_section_lies_over_the_default() {
     assert_eq!(rules("payments"), shown(&[Consecutive::new(3).into()]));
     assert_eq!(rules("search"), shown(&[Consecutive::new(5).into()]));
 
+    assert_eq!(Settings::new().over(&every_setter()), every_setter());
+    let every_key_but_the_preset = from_toml(&EVERY_KEY.replacen("preset = \"hystrix\"", "", 1)).unwrap();
+    let other = Settings::new().open_for(SECOND).backoff(3.0).max_open(3 * SECOND).jitter(1.0).seed(1).probes(7);
+    let other = other.successes(7).max_wait(SECOND).on_max_wait(OnMaxWait::Close).on_cancel(OnCancel::Failure);
+    let other = other.initial_state(State::Open).policies([PolicySettings::consecutive(1)]);
+    assert_eq!(every_key_but_the_preset.over(&other), every_key_but_the_preset);
+
     // Wrong in itself, and wrong with the section over it.
     let error = named_from_toml("default.half_open.successes = 3").unwrap_err();
     assert_eq!(error.path(), "default.half_open.successes");
