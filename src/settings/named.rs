@@ -15,11 +15,10 @@ use crate::{BoxPolicy, Builder, CircuitBreaker, Rule};
 /// Breakers by name, as a file describes them: a section for each, and one for what they have in common.
 ///
 /// What a section does not say is as in `default`, key by key ([`Settings::over`]); a section with a preset of its own takes
-/// nothing from there. A name without a section has the settings of `default`. A registry of breakers takes the
-/// [`parts`](Self::parts) of each name.
+/// nothing from there. A name without a section has the settings of `default`.
 ///
 /// ```
-/// use failfast::{NamedSettings, State};
+/// use failfast::NamedSettings;
 ///
 /// let text = r#"
 ///     [default]
@@ -36,6 +35,23 @@ use crate::{BoxPolicy, Builder, CircuitBreaker, Rule};
 /// assert_eq!(settings.names().collect::<Vec<_>>(), ["payments", "search"]);
 /// let payments = settings.build("payments")?;
 /// let anything_else = settings.builder("mail")?.on_transition(|t| println!("mail: {t}")).build()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # For a registry
+///
+#[cfg_attr(feature = "registry", doc = "```")]
+#[cfg_attr(not(feature = "registry"), doc = "```ignore")]
+/// use failfast::{BoxPolicy, NamedSettings, Registry, Settings};
+///
+/// let settings = NamedSettings::new().section("search", Settings::new().probes(1));
+/// let (policies, config) = settings.parts("")?; // the default's
+/// let mut registry = Registry::builder().default_policy(policies).default_config(config);
+/// for name in settings.names() {
+///     let (policies, config) = settings.parts(name)?;
+///     registry = registry.policy_for(name, policies).config_for(name, config);
+/// }
+/// let registry: Registry<BoxPolicy> = registry.build()?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///

@@ -304,6 +304,26 @@ fn a_section_lies_over_the_default() {
     assert!(unchecked.build("search").is_ok());
 }
 
+#[cfg(feature = "registry")]
+#[test]
+fn a_registry_has_a_breaker_of_each_section() {
+    let text =
+        "default.policies.consecutive.failures = 1\nbreakers.search.policies.window = { calls = 9, failures = 2 }";
+    let settings = named_from_toml(text).unwrap();
+    let (policies, config) = settings.parts("").unwrap();
+    let mut registry = failfast::Registry::builder().default_policy(policies).default_config(config);
+    for name in settings.names() {
+        let (policies, config) = settings.parts(name).unwrap();
+        registry = registry.policy_for(name, policies).config_for(name, config);
+    }
+    let registry = registry.build().unwrap();
+    for name in ["mail", "search"] {
+        registry.get(name).try_acquire().unwrap().failure();
+    }
+    assert_eq!(registry.get("mail").state(), State::Open);
+    assert_eq!(registry.get("search").state(), State::Closed);
+}
+
 fn from_environment(file: &str, variables: &[(&str, &str)]) -> Result<NamedSettings, SettingsError> {
     let variables = variables.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
     let source = config::Environment::with_prefix("FAILFAST").prefix_separator("_").separator("__");
