@@ -66,7 +66,7 @@ pub struct CircuitBreaker<P: Policy = Consecutive, C = DefaultClock, O = ()> {
     observer_panics: AtomicU16,
     pub(crate) policy: P,
     pub(crate) rules: P::Rules,
-    seed: u32,
+    pub(crate) seed: u32,
     pub(crate) plan: Plan,
     /// The latest time seen, for clocks that may step back.
     latest: AtomicU64,

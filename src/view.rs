@@ -6,6 +6,7 @@ use crate::breaker::{CULPRIT, CircuitBreaker, LIMIT};
 use crate::clock::Clock;
 use crate::observer::Observer;
 use crate::policy::Policy;
+use crate::raw::bits::generation_after;
 use crate::raw::gate::{Kind, Word};
 use crate::snapshot::{CountsList, Generation, Reason, Snapshot, State, Trip};
 use crate::time::Timestamp;
@@ -27,6 +28,34 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
     /// The state, its counts, and what led to it. See [`Snapshot`].
     pub fn snapshot(&self) -> Snapshot {
         self.look(|word, now| self.snapshot_of(word, now))
+    }
+
+    /// How long it would stay open if it opened now: the configured wait, with its backoff and jitter.
+    ///
+    /// For a callee that asks for a pause of its own length, and should not be called sooner than the breaker would:
+    ///
+    /// ```
+    /// use failfast::{CircuitBreaker, ManualClock, Outcome};
+    /// use std::time::Duration;
+    ///
+    /// let clock = ManualClock::new();
+    /// let breaker = CircuitBreaker::builder().open_for(Duration::from_secs(30)).clock(&clock).build()?;
+    /// let asked = Duration::from_secs(2);
+    /// breaker.try_acquire()?.settle(Outcome::OpenFor(Some(asked.max(breaker.next_wait()))));
+    /// assert_eq!(breaker.snapshot().retry_after(), Some(Duration::from_secs(30)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn next_wait(&self) -> Duration {
+        self.look(|word, _| {
+            let kind = word.kind();
+            let reopened = match self.gate.outage(word) {
+                Some(outage) if kind == Kind::HalfOpen => outage.reopened_as(Kind::ProbeRequested).reopened,
+                Some(outage) if kind.is_open() => outage.reopened,
+                _ => 0,
+            };
+            let moves = u64::from(!kind.is_open());
+            self.plan.wait(reopened, generation_after(word.generation(), moves), self.seed)
+        })
     }
 
     /// What was read belongs together if the gate still holds the word afterwards.
