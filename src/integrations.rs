@@ -2,5 +2,7 @@
 
 #[cfg(feature = "tower-http")]
 pub mod grpc;
+#[cfg(feature = "http")]
+pub mod http;
 #[cfg(feature = "tower")]
 pub mod tower;

@@ -87,6 +87,8 @@ pub use future::{CallFuture, Classifier, OrElseFuture};
 pub use history::History;
 #[cfg(feature = "tower-http")]
 pub use integrations::grpc;
+#[cfg(feature = "http")]
+pub use integrations::http;
 #[cfg(feature = "tower")]
 pub use integrations::tower;
 pub use observer::{Observer, OnTransition, SettledCall, Transition, WouldTrip};
