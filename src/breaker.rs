@@ -10,7 +10,7 @@ use core::time::Duration;
 use crate::clock::{Clock, DefaultClock};
 use crate::config::{Config, OnMaxWait, Plan};
 use crate::error::Rejected;
-use crate::observer::{Observer, SettledCall, Transition, WouldTrip};
+use crate::observer::{Cause, Observer, SettledCall, Transition, WouldTrip};
 use crate::outcome::{Outcome, Settled};
 use crate::permit::{Breaker, Pass, Permit};
 use crate::policy::engine::Call;
@@ -59,7 +59,7 @@ pub(crate) const CULPRIT: Field = LIMIT.then(12);
 #[cfg_attr(target_pointer_width = "64", repr(align(64)))]
 pub struct CircuitBreaker<P: Policy = Consecutive, C = DefaultClock, O = ()> {
     pub(crate) gate: Gate,
-    /// Whether anybody wants to know how long calls take.
+    /// Whether the policy or the plan wants to know how long calls take; the observer is asked itself.
     timed: bool,
     on_max_wait: OnMaxWait,
     quota: Quota,
@@ -245,7 +245,8 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
 impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
     #[inline]
     fn pass(&self, word: Word) -> Pass {
-        Pass { word, started: if self.timed { self.read_clock() } else { Timestamp::ORIGIN } }
+        let timed = self.observer.times_calls() || self.timed;
+        Pass { word, started: if timed { self.read_clock() } else { Timestamp::ORIGIN } }
     }
 
     /// Not inlined: most breakers time no calls, and their callers should not carry the clock.
@@ -277,7 +278,8 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
     pub(crate) fn begin_half_open(&self, word: Word, now: Timestamp) -> bool {
         let end = now.millis_after(self.plan.max_wait());
         let moved = self.gate.half_open(word, end);
-        moved.map(|to| self.moved(word, to, now, None)).is_some()
+        let cause = if word.is_over(now) { Cause::WaitOver } else { Cause::ByHand };
+        moved.map(|to| self.moved(word, to, now, cause, None)).is_some()
     }
 
     /// Ends a half-open period that is over, unless its probes have decided in time.
@@ -286,7 +288,8 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
             Err(verdict) => self.conclude(word, verdict, now),
             Ok(()) => match self.decided(word, now) {
                 same if same == word => self.begin_half_open(word, now),
-                to => self.exchange(word, to, word.time(now)),
+                to if to.kind().is_open() => self.exchange(word, to, word.time(now), Cause::opened(to.kind())),
+                to => self.exchange(word, to, word.time(now), Cause::ProbeTimeout),
             },
         }
     }
@@ -294,13 +297,15 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
     /// Moves the half-open gate `word` as its probes have decided.
     fn conclude(&self, word: Word, verdict: Verdict, now: Timestamp) -> bool {
         match verdict {
-            Verdict::Close => self.exchange(word, word.next(Kind::Closed, now.as_millis()), now),
+            Verdict::Close => {
+                self.exchange(word, word.next(Kind::Closed, now.as_millis()), now, Cause::ProbesSucceeded)
+            }
             Verdict::Reopen => self.reopen(word, Kind::ProbeFailed, now, None),
         }
     }
 
     pub(crate) fn reopen(&self, word: Word, kind: Kind, now: Timestamp, wait: Option<Duration>) -> bool {
-        self.reopened(word, kind, now, wait).is_some_and(|to| self.exchange(word, to, now))
+        self.reopened(word, kind, now, wait).is_some_and(|to| self.exchange(word, to, now, Cause::opened(kind)))
     }
 
     /// Begins an outage: opens a gate that is neither open nor half-open.
@@ -319,21 +324,21 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
         let evidence = culprit.map_or(evidence, |(index, tally)| evidence.holding(index, tally));
         let moved = self.gate.exchange(word, to);
         if moved {
-            self.moved(word, to, now, Some((evidence, culprit.map(|(index, _)| index))));
+            self.moved(word, to, now, Cause::opened(kind), Some((evidence, culprit.map(|(index, _)| index))));
         }
         moved
     }
 
-    pub(crate) fn exchange(&self, from: Word, to: Word, at: Timestamp) -> bool {
+    pub(crate) fn exchange(&self, from: Word, to: Word, at: Timestamp, cause: Cause) -> bool {
         let moved = self.gate.exchange(from, to);
         if moved {
-            self.moved(from, to, at, None);
+            self.moved(from, to, at, cause, None);
         }
         moved
     }
 
     /// What the winner of a move does after it: publishes what belongs to it, and tells of it.
-    fn moved(&self, from: Word, to: Word, at: Timestamp, evidence: Option<(CountsList, Option<usize>)>) {
+    fn moved(&self, from: Word, to: Word, at: Timestamp, cause: Cause, evidence: Option<(CountsList, Option<usize>)>) {
         let generation = to.generation();
         if to.kind().is_open() {
             self.opened.publish(generation, at.as_millis());
@@ -352,7 +357,9 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
         let (from, state) = (State::of(from.kind()), State::of(to.kind()));
         if from != state {
             let trip = Trip::of(to.kind(), culprit.0, culprit.1);
-            let transition = Transition { from, to: state, trip, generation: Generation(generation), at };
+            let retry_after = (state == State::Open).then(|| to.time(at) - at);
+            let generation = Generation(generation);
+            let transition = Transition { from, to: state, cause, trip, generation, at, retry_after };
             self.tell(|observer| observer.on_transition(&transition));
         }
     }
@@ -394,6 +401,15 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
         let found = self.policy.record(&self.rules, period, failed, &call);
         // By value: a reference to it would keep it in memory on the path of every call.
         (found, call.now.get())
+    }
+
+    /// Tells of an outcome that counts, and gives the time if the observer wanted it.
+    #[inline(always)]
+    fn tell_outcome(&self, pass: Pass, settled: Settled) -> Option<Timestamp> {
+        let now = self.observer.times_calls().then(|| self.read_clock());
+        let elapsed = now.map(|now| now - pass.started);
+        self.tell(|observer| observer.on_outcome(&SettledCall { settled, counted: true, elapsed }));
+        now
     }
 
     #[cold]
@@ -467,7 +483,8 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
         let now = self.now();
         let straggler = word != pass.word || (word.kind() == Kind::HalfOpen && word.is_over(now));
         if self.observer.observes_calls() && word.kind() != Kind::Disabled {
-            let call = SettledCall { settled, counted: !straggler };
+            let elapsed = self.observer.times_calls().then(|| now - pass.started);
+            let call = SettledCall { settled, counted: !straggler, elapsed };
             self.tell(|observer| observer.on_outcome(&call));
         }
         if straggler {
@@ -591,7 +608,7 @@ impl<P: Policy, C: Clock, O: Observer> Breaker for CircuitBreaker<P, C, O> {
             return self.settle_gate(pass, settled);
         }
         if self.observer.observes_calls() {
-            self.tell(|observer| observer.on_outcome(&SettledCall { settled, counted: true }));
+            return self.record(pass, failed, self.tell_outcome(pass, settled));
         }
         if failed { self.record_failure(pass) } else { self.record(pass, false, None) }
     }

@@ -5,7 +5,7 @@ use core::time::Duration;
 use crate::breaker::CircuitBreaker;
 use crate::clock::Clock;
 use crate::error::IllegalTransition;
-use crate::observer::Observer;
+use crate::observer::{Cause, Observer};
 use crate::policy::Policy;
 use crate::raw::gate::{Kind, Word};
 use crate::snapshot::State;
@@ -75,7 +75,7 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn reset(&self) {
-        self.by_hand(|word, now| self.exchange(word, word.next(Kind::Closed, now.as_millis()), now));
+        self.by_hand(|word, now| self.move_to(word, Kind::Closed, now));
     }
 
     /// Lets an open breaker's probes through now. A half-open one stays as it is.
@@ -147,7 +147,11 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
     }
 
     fn set(&self, kind: Kind) {
-        self.by_hand(|word, now| word.kind() == kind || self.exchange(word, word.next(kind, now.as_millis()), now));
+        self.by_hand(|word, now| word.kind() == kind || self.move_to(word, kind, now));
+    }
+
+    fn move_to(&self, word: Word, kind: Kind, now: Timestamp) -> bool {
+        self.exchange(word, word.next(kind, now.as_millis()), now, Cause::ByHand)
     }
 
     /// Tries a move from whatever the gate holds until it is made. Each failure is another thread's move.

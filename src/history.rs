@@ -2,15 +2,15 @@
 
 use core::fmt;
 
-use crate::observer::{Observer, Transition};
+use crate::observer::{Cause, Observer, Transition};
 use crate::raw::bits::{Field, GENERATION_BITS, generations_between};
-use crate::snapshot::{Generation, Reason, State, Trip};
+use crate::snapshot::{Generation, State, Trip};
 use crate::sync::{AtomicU64, Ordering, const_fn};
 use crate::time::Timestamp;
 
-// states: [ generation 20 | written 1 | from 3 | to 3 | reason 4 ], 33 bits to spare
-const REASON: Field = Field::first(4);
-const TO: Field = REASON.then(3);
+// states: [ generation 20 | written 1 | from 3 | to 3 | cause 4 ], 33 bits to spare
+const CAUSE: Field = Field::first(4);
+const TO: Field = CAUSE.then(3);
 const FROM: Field = TO.then(3);
 const WRITTEN: Field = FROM.then(1);
 const STATES_TAG: Field = WRITTEN.then(GENERATION_BITS);
@@ -37,7 +37,7 @@ const AHEAD: u64 = 1 << (GENERATION_BITS - 2);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// It keeps state, reason, generation and time (in whole milliseconds), not the counts that made a trip.
+/// It keeps states, cause, generation and time (in whole milliseconds), not the counts that made a trip or its wait.
 pub struct History<const N: usize> {
     written: AtomicU64,
     slots: [Slot; N],
@@ -106,12 +106,11 @@ impl<const N: usize> Observer for History<N> {
 impl Slot {
     fn write(&self, transition: &Transition) {
         let generation = transition.generation.0;
-        let reason = transition.reason().map_or(0, |reason| reason as u64 + 1);
         let states = STATES_TAG.put(generation)
             | WRITTEN.put(1)
             | FROM.put(transition.from as u64)
             | TO.put(transition.to as u64)
-            | REASON.put(reason);
+            | CAUSE.put(transition.cause.index() as u64);
         let time = TIME_TAG.put(generation) | TIME_WRITTEN.put(1) | MILLIS.put(transition.at.as_millis());
         let replace = |word: &AtomicU64, tag: Field, written: Field, new: u64| {
             // A writer that slept while the ring went round must not replace a newer transition by its own. What is
@@ -134,45 +133,21 @@ impl Slot {
         if WRITTEN.get(states) == 0 || TIME_TAG.get(time) != generation {
             return None;
         }
-        let reason = REASON.get(states).checked_sub(1).and_then(|reason| REASONS.get(reason as usize));
+        let cause = *Cause::ALL.get(CAUSE.get(states) as usize)?;
         Some(Transition {
-            from: *STATES.get(FROM.get(states) as usize)?,
-            to: *STATES.get(TO.get(states) as usize)?,
-            trip: reason.map(|&reason| Trip { reason, counts: None, limit: 0 }),
+            from: *State::ALL.get(FROM.get(states) as usize)?,
+            to: *State::ALL.get(TO.get(states) as usize)?,
+            cause,
+            trip: cause.reason().map(|reason| Trip { reason, counts: None, limit: 0 }),
             generation: Generation(generation),
             at: Timestamp::from_millis(MILLIS.get(time)),
+            retry_after: None,
         })
     }
 }
 
-/// In the order of their declaration, as are the reasons.
-const STATES: [State; 6] =
-    [State::Closed, State::Open, State::HalfOpen, State::ForcedOpen, State::Disabled, State::MetricsOnly];
-
-const REASONS: [Reason; 8] = [
-    Reason::ConsecutiveFailures,
-    Reason::Failures,
-    Reason::FailureRate,
-    Reason::SlowCallRate,
-    Reason::Requested,
-    Reason::ProbeFailed,
-    Reason::ProbeTimeout,
-    Reason::ByHand,
-];
-
 impl<const N: usize> fmt::Debug for History<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.recent()).finish()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_tables_are_in_order() {
-        assert!(STATES.iter().enumerate().all(|(index, state)| *state as usize == index));
-        assert!(REASONS.iter().enumerate().all(|(index, reason)| *reason as usize == index));
     }
 }

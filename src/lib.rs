@@ -91,7 +91,7 @@ pub use integrations::grpc;
 pub use integrations::http;
 #[cfg(feature = "tower")]
 pub use integrations::tower;
-pub use observer::{Observer, OnTransition, SettledCall, Transition, WouldTrip};
+pub use observer::{Cause, Observer, OnTransition, SettledCall, Transition, WouldTrip};
 pub use outcome::{Outcome, Settled};
 pub use permit::{Breaker, Permit};
 #[cfg(not(failfast_loom))]

@@ -1,9 +1,11 @@
 //! Who wants to know what the breaker does.
 
 use core::fmt;
+use core::time::Duration;
 
 use crate::error::Rejected;
 use crate::outcome::Settled;
+use crate::raw::gate::Kind;
 use crate::snapshot::{Generation, Reason, State, Trip};
 use crate::time::Timestamp;
 
@@ -51,6 +53,13 @@ pub trait Observer: Send + Sync {
         true
     }
 
+    /// Whether [`on_outcome`](Self::on_outcome) wants to know how long calls took ([`SettledCall::elapsed`]). Answer the
+    /// same each time. Default `false`: then no clock is read for it.
+    #[inline]
+    fn times_calls(&self) -> bool {
+        false
+    }
+
     /// The breaker has changed its state.
     fn on_transition(&self, transition: &Transition) {
         _ = transition;
@@ -75,7 +84,7 @@ pub trait Observer: Send + Sync {
 /// A change of state.
 ///
 /// ```
-/// use failfast::{CircuitBreaker, State, Transition};
+/// use failfast::{Cause, CircuitBreaker, State, Transition};
 /// use std::sync::Mutex;
 ///
 /// let seen = Mutex::new(Vec::new());
@@ -89,7 +98,9 @@ pub trait Observer: Send + Sync {
 /// let seen = seen.lock().unwrap();
 /// assert_eq!((seen[0].from(), seen[0].to()), (State::Closed, State::Open));
 /// assert_eq!(seen[0].to_string(), "closed -> open (1 call failed in a row (limit 1))");
+/// assert_eq!(seen[0].retry_after().unwrap().as_secs_f64().round(), 30.0);
 /// assert_eq!(seen[1].to_string(), "open -> closed");
+/// assert_eq!(seen[1].cause(), Cause::ByHand);
 /// assert!(seen[0].at() <= seen[1].at());
 /// assert_ne!(seen[0].generation(), seen[1].generation());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -98,9 +109,11 @@ pub trait Observer: Send + Sync {
 pub struct Transition {
     pub(crate) from: State,
     pub(crate) to: State,
+    pub(crate) cause: Cause,
     pub(crate) trip: Option<Trip>,
     pub(crate) generation: Generation,
     pub(crate) at: Timestamp,
+    pub(crate) retry_after: Option<Duration>,
 }
 
 impl Transition {
@@ -114,6 +127,12 @@ impl Transition {
     #[must_use]
     pub const fn to(&self) -> State {
         self.to
+    }
+
+    /// Why.
+    #[must_use]
+    pub const fn cause(&self) -> Cause {
+        self.cause
     }
 
     /// Why, if it opened.
@@ -139,12 +158,104 @@ impl Transition {
     pub const fn at(&self) -> Timestamp {
         self.at
     }
+
+    /// How long it will be open, if it opened. A [`History`](crate::History) does not keep it.
+    #[must_use]
+    pub const fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
 }
 
 impl fmt::Display for Transition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} -> {}", self.from, self.to)?;
         self.trip.map_or(Ok(()), |trip| write!(f, " ({trip})"))
+    }
+}
+
+/// Why a breaker changed its state.
+///
+/// ```
+/// use failfast::{Cause, Reason};
+///
+/// assert_eq!(Cause::Opened(Reason::FailureRate).to_string(), "failure_rate");
+/// assert_eq!(Cause::WaitOver.to_string(), "wait_over");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Cause {
+    /// It opened, for this reason.
+    Opened(Reason),
+    /// To half-open: a call came after the wait.
+    WaitOver,
+    /// To closed: enough probes succeeded.
+    ProbesSucceeded,
+    /// To closed: the probes did not decide in time ([`OnMaxWait::Close`](crate::OnMaxWait::Close)).
+    ProbeTimeout,
+    /// Any other move by hand.
+    ByHand,
+}
+
+impl Cause {
+    /// In the order of their indices.
+    pub(crate) const ALL: [Self; 12] = [
+        Self::Opened(Reason::ConsecutiveFailures),
+        Self::Opened(Reason::Failures),
+        Self::Opened(Reason::FailureRate),
+        Self::Opened(Reason::SlowCallRate),
+        Self::Opened(Reason::Requested),
+        Self::Opened(Reason::ProbeFailed),
+        Self::Opened(Reason::ProbeTimeout),
+        Self::Opened(Reason::ByHand),
+        Self::WaitOver,
+        Self::ProbesSucceeded,
+        Self::ProbeTimeout,
+        Self::ByHand,
+    ];
+
+    pub(crate) const fn index(self) -> usize {
+        match self {
+            Self::Opened(reason) => reason as usize,
+            Self::WaitOver => 8,
+            Self::ProbesSucceeded => 9,
+            Self::ProbeTimeout => 10,
+            Self::ByHand => 11,
+        }
+    }
+
+    /// Why `kind`, which is open, was opened.
+    pub(crate) fn opened(kind: Kind) -> Self {
+        Reason::of(kind).map_or(Self::ByHand, Self::Opened)
+    }
+
+    pub(crate) const fn reason(self) -> Option<Reason> {
+        match self {
+            Self::Opened(reason) => Some(reason),
+            _ => None,
+        }
+    }
+
+    /// The cause's name: that of the reason if it opened, else `wait_over`, `probes_succeeded`, `probe_timeout` or
+    /// `by_hand`.
+    ///
+    /// ```
+    /// assert_eq!(failfast::Cause::ByHand.as_str(), "by_hand");
+    /// ```
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Opened(reason) => reason.as_str(),
+            Self::WaitOver => "wait_over",
+            Self::ProbesSucceeded => "probes_succeeded",
+            Self::ProbeTimeout => "probe_timeout",
+            Self::ByHand => "by_hand",
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
     }
 }
 
@@ -168,6 +279,7 @@ impl fmt::Display for Transition {
 pub struct SettledCall {
     pub(crate) settled: Settled,
     pub(crate) counted: bool,
+    pub(crate) elapsed: Option<Duration>,
 }
 
 impl SettledCall {
@@ -181,6 +293,32 @@ impl SettledCall {
     #[must_use]
     pub const fn counted(&self) -> bool {
         self.counted
+    }
+
+    /// How long it took, by the breaker's clock. Known if the observer asks for it ([`Observer::times_calls`]).
+    ///
+    /// ```
+    /// use failfast::{CircuitBreaker, ManualClock, Observer, SettledCall};
+    /// use std::time::Duration;
+    ///
+    /// struct Time;
+    /// impl Observer for Time {
+    ///     fn times_calls(&self) -> bool { true }
+    ///     fn on_outcome(&self, call: &SettledCall) {
+    ///         assert_eq!(call.elapsed(), Some(Duration::from_millis(7)));
+    ///     }
+    /// }
+    /// let clock = ManualClock::new();
+    /// let breaker = CircuitBreaker::builder().clock(&clock).observer(Time).build()?;
+    /// let permit = breaker.try_acquire()?;
+    /// clock.advance(Duration::from_millis(7));
+    /// permit.success();
+    /// # assert_eq!(breaker.observer_panics(), 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub const fn elapsed(&self) -> Option<Duration> {
+        self.elapsed
     }
 }
 
@@ -267,6 +405,11 @@ macro_rules! forward {
                 (**self).observes_calls()
             }
 
+            #[inline]
+            fn times_calls(&self) -> bool {
+                (**self).times_calls()
+            }
+
             fn on_transition(&self, transition: &Transition) {
                 (**self).on_transition(transition);
             }
@@ -298,6 +441,12 @@ macro_rules! observe_all {
             fn observes_calls(&self) -> bool {
                 let ($($name,)+) = self;
                 $($name.observes_calls())||+
+            }
+
+            #[inline]
+            fn times_calls(&self) -> bool {
+                let ($($name,)+) = self;
+                $($name.times_calls())||+
             }
 
             fn on_transition(&self, transition: &Transition) {
@@ -337,4 +486,15 @@ fn tell_all<const N: usize>(callbacks: [&dyn Fn(); N]) {
 #[cfg(not(feature = "std"))]
 fn tell_all<const N: usize>(callbacks: [&dyn Fn(); N]) {
     callbacks.into_iter().for_each(|callback| callback());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tables_are_in_order() {
+        assert!(State::ALL.iter().enumerate().all(|(index, state)| *state as usize == index));
+        assert!(Cause::ALL.iter().enumerate().all(|(index, cause)| cause.index() == index));
+    }
 }

@@ -32,6 +32,10 @@ pub enum State {
 }
 
 impl State {
+    /// In the order of their declaration.
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Closed, Self::Open, Self::HalfOpen, Self::ForcedOpen, Self::Disabled, Self::MetricsOnly];
+
     /// The state's name: `closed`, `open`, `half_open`, `forced_open`, `disabled` or `metrics_only`.
     ///
     /// ```
@@ -161,6 +165,12 @@ impl Generation {
     pub const fn is_after(self, other: Self) -> bool {
         let ahead = crate::raw::bits::generations_between(other.0, self.0);
         ahead != 0 && ahead < 1 << (crate::raw::bits::GENERATION_BITS - 1)
+    }
+}
+
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 
