@@ -7,7 +7,9 @@ use std::pin::pin;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
+use failfast::metrics::{CallMetrics, Metrics};
 use failfast::{CircuitBreaker, Config, Consecutive, IntoPolicy, LastCalls, LastTime, ManualClock};
+
 const ROUNDS: u64 = 1000;
 
 /// The guarded work: a call that is not inlined, and does next to nothing.
@@ -44,6 +46,7 @@ macro_rules! paths {
 
 type On<'a, P> = &'a CircuitBreaker<P, &'a ManualClock>;
 type Both = (Consecutive, LastCalls<100>);
+type Observed<'a> = &'a CircuitBreaker<Consecutive, &'a ManualClock, CallMetrics>;
 
 paths! {
     bare(_nothing: (), n) black_box(&work(n));
@@ -68,6 +71,9 @@ paths! {
     both_success(breaker: On<'_, Both>, n) call!(breaker, n, false);
     rejected(breaker: On<'_, Consecutive>, n) call!(breaker, n, false);
     rejected_last_100(breaker: On<'_, LastCalls<100>>, n) call!(breaker, n, false);
+    metrics_calls(breaker: Observed<'_>, n) call!(breaker, n, false);
+    metrics_durations(breaker: Observed<'_>, n) call!(breaker, n, false);
+    metrics_rejected(breaker: Observed<'_>, n) call!(breaker, n, false);
 }
 
 fn main() {
@@ -110,4 +116,14 @@ fn main() {
     let open = build(LastCalls::<100>::new().failures(1), &clock);
     _ = call!(open, 0, true);
     rejected_last_100(&open);
+
+    let observed = |durations| {
+        let metrics = Metrics::builder().durations(durations).build().unwrap();
+        CircuitBreaker::builder().clock(&clock).observer(metrics.observer("x")).build().unwrap()
+    };
+    metrics_calls(&observed(false));
+    metrics_durations(&observed(true));
+    let open = observed(true);
+    open.open_for(Duration::from_secs(86_400));
+    metrics_rejected(&open);
 }

@@ -20,6 +20,8 @@ mod error;
 mod fallback;
 mod future;
 mod hand;
+#[cfg(feature = "alloc")]
+mod health;
 mod history;
 mod integrations;
 mod observer;
@@ -84,13 +86,19 @@ pub use error::{CallError, ConfigError, IllegalTransition, Rejected};
 #[cfg(feature = "alloc")]
 pub use fallback::{FailedFallback, FallbackError, Fallbacks, ResolveFuture};
 pub use future::{CallFuture, Classifier, OrElseFuture};
+#[cfg(feature = "alloc")]
+pub use health::{Health, Monitored};
 pub use history::History;
 #[cfg(feature = "tower-http")]
 pub use integrations::grpc;
 #[cfg(feature = "http")]
 pub use integrations::http;
+#[cfg(feature = "metrics")]
+pub use integrations::metrics;
 #[cfg(feature = "tower")]
 pub use integrations::tower;
+#[cfg(feature = "tracing")]
+pub use integrations::tracing;
 pub use observer::{Cause, Observer, OnTransition, SettledCall, Transition, WouldTrip};
 pub use outcome::{Outcome, Settled};
 pub use permit::{Breaker, Permit};
