@@ -44,13 +44,14 @@
 //!
 //! - `outcome`: `success`, `failure` (and "open for"), `ignored`, `cancelled`, `rejected`. Stragglers count too: they were
 //!   calls. While a breaker is disabled none of its calls are counted, as it records none.
-//! - `state`: [`State::as_str`](crate::State::as_str). It is the effective one, read when it is collected: an expired wait reads `half_open`.
-//! - `cause`: [`Cause::as_str`](crate::Cause::as_str). The transitions of an outage are there from the start, at 0, so that `increase()` sees
-//!   the first one; those by hand appear when they happen.
+//! - `state`: [`State::as_str`](crate::State::as_str). It is the effective one, read when it is collected: an expired wait
+//!   reads `half_open`.
+//! - `cause`: [`Cause::as_str`](crate::Cause::as_str). The transitions of an outage are there from the start, at 0, so that
+//!   `increase()` sees the first one; those by hand appear when they happen.
 //! - The rates are those of the first window that has one. **While there is none they are absent, not 0**: fewer calls
 //!   than `min_calls`, or no window at all. From the trip until it closes, they are those of the trip. A facade cannot take
-//!   a gauge back, so one that has been known and is no longer is NaN, which no comparison in an alert holds for and no graph
-//!   draws; leave such lines out of what you expose if you can, as `examples/prometheus.rs` does.
+//!   a gauge back, so one that has been known and is no longer is NaN, which is neither above nor below any threshold, and
+//!   no graph draws; leave such lines out of what you expose if you can, as `examples/prometheus.rs` does.
 //! - The histogram's [`BUCKETS`] are from 0.5 ms to 30 s. Tell the exporter the same ones; for
 //!   metrics-exporter-prometheus: `set_buckets_for_metric(Matcher::Full(CALL_DURATION.into()), &BUCKETS)`. Each call is in
 //!   its bucket and the sum is exact, but a call's own time is not kept: what the exporter gets is the mean of each bucket.
@@ -60,14 +61,15 @@
 //! # What it costs
 //!
 //! A call adds to counters of its own thread's stripe: one `fetch_add`, with durations two
-//! ([performance](crate::docs::performance)). It allocates nothing and locks nothing. Everything else happens in [`Metrics::collect`], on the thread that calls it: gauges
-//! are read from the breakers, counters and the histogram from the stripes. Nothing is built from events but
-//! the transitions' counts.
+//! ([performance](crate::docs::performance)). It allocates nothing and locks nothing. Everything else happens in
+//! [`Metrics::collect`], on the thread that calls it: gauges are read from the breakers, counters and the histogram from the
+//! stripes. Nothing is built from events but the transitions' counts.
 //!
 //! Durations need two clock reads a call, unless the breaker's policy makes them anyway;
 //! [`durations(false)`](MetricsBuilder::durations) does without. The facade takes a histogram's samples one by one: for
 //! `collect` a call costs about as much as recording it directly would have cost the caller, and an exporter may keep
-//! 16 bytes of each until it is scraped. Collect each second where there are more than 100,000 calls a second.
+//! 16 bytes of each until it is scraped. Where there are more than 100,000 calls a second, collect each second, and have the
+//! exporter take them in then (`PrometheusHandle::run_upkeep`).
 //!
 //! # How many names
 //!
