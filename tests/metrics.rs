@@ -199,7 +199,7 @@ fn each_transition_has_its_cause() {
         assert_eq!(after.transitions(from, to, cause), Some(count), "{from} {to} {cause}");
     }
     let all: f64 = after.0.iter().filter(|((name, _), _)| name == TRANSITIONS).map(|(_, value)| value).sum();
-    assert_eq!(all, seen.iter().map(|(.., count)| count).sum());
+    assert_eq!(all, seen.iter().map(|(.., count)| count).sum::<f64>());
 }
 
 #[test]
