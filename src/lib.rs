@@ -19,6 +19,8 @@ mod error;
 mod future;
 mod hand;
 mod history;
+#[cfg(feature = "std")]
+mod integrations;
 mod observer;
 mod outcome;
 mod permit;
@@ -51,6 +53,8 @@ pub use config::{Config, OnCancel, OnMaxWait};
 pub use error::{CallError, ConfigError, IllegalTransition, Rejected};
 pub use future::{CallFuture, Classifier, OrElseFuture};
 pub use history::History;
+#[cfg(feature = "redis")]
+pub use integrations::redis;
 pub use observer::{Observer, OnTransition, SettledCall, Transition, WouldTrip};
 pub use outcome::{Outcome, Settled};
 pub use permit::{Breaker, Permit};
