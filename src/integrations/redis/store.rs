@@ -300,3 +300,149 @@ impl Run<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::ToString;
+    use alloc::vec::Vec;
+    use std::net::TcpListener;
+    use std::process::{Child, Command as Process, Stdio};
+    use std::time::{Duration, Instant};
+
+    use super::super::member::Random;
+    use super::*;
+
+    /// A server of the test's own, which ends with it.
+    struct Server {
+        process: Child,
+        client: ::redis::Client,
+    }
+
+    impl Server {
+        fn start() -> Self {
+            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            let process = Process::new("redis-server")
+                .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+                .stdout(Stdio::null())
+                .spawn()
+                .expect("redis-server is needed: install it (Debian: apt-get install redis-server)");
+            let client = ::redis::Client::open(alloc::format!("redis://127.0.0.1:{port}")).unwrap();
+            Self { process, client }
+        }
+
+        fn connect(&self) -> ::redis::Connection {
+            let start = Instant::now();
+            loop {
+                match self.client.get_connection() {
+                    Ok(connection) => return connection,
+                    Err(error) => assert!(start.elapsed() < Duration::from_secs(10), "{error}"),
+                }
+                std::thread::yield_now();
+            }
+        }
+    }
+
+    impl Drop for Server {
+        fn drop(&mut self) {
+            // It may have ended already.
+            _ = self.process.kill();
+            _ = self.process.wait();
+        }
+    }
+
+    /// The script, but for the time, which is the last two arguments.
+    fn timed_script() -> ::redis::Script {
+        let (script, time) = (include_str!("script.lua"), "redis.call('TIME')");
+        assert_eq!(script.matches(time).count(), 1);
+        ::redis::Script::new(&script.replace(time, "{ ARGV[#ARGV - 1], ARGV[#ARGV] }"))
+    }
+
+    fn command(random: &mut Random, known: &Record) -> Command {
+        let stale = random.below(8) == 0;
+        let epoch = if stale { known.epoch.saturating_sub(random.below(3)) } else { known.epoch };
+        let wait = 5_000 + random.below(20_000);
+        let op = match random.below(14) {
+            0 => Op::Sync { member_ttl: random.below(2) * 30_000 },
+            1..=3 => Op::Trip {
+                member_ttl: random.below(2) * 30_000,
+                wait,
+                reason: Reason::FailureRate,
+                needed: 1 + random.below(3) as u32,
+                share: random.below(3) as u32 * 33_333_333,
+            },
+            4 => Op::Withdraw,
+            5 => {
+                let total = random.below(50);
+                Op::Count { total, failed: random.below(total + 1), bucket: 1_000, buckets: 10 }
+            }
+            6..=8 => Op::Lease { ttl: 10_000, lead: random.below(2) * 20_000 },
+            9 => Op::Release,
+            10 => Op::Reopen { wait, reason: Reason::ProbeFailed },
+            11 => Op::Close,
+            12 => {
+                let states = [State::Closed, State::ForcedOpen, State::Disabled, State::MetricsOnly];
+                let state = states[random.below(4) as usize];
+                Op::Hand { state, who: "ada".into(), why: "a test, é".into() }
+            }
+            _ => {
+                let remaining = if known.state == State::Open { random.below(known.wait + 1) } else { 0 };
+                Op::Restore(Record { remaining, ..known.clone() })
+            }
+        };
+        Command { epoch, lease: 1 + random.below(2), op }
+    }
+
+    #[test]
+    fn the_twin_does_what_the_script_does_on_a_server() {
+        let server = Server::start();
+        let mut connection = server.connect();
+        let mut listener = server.connect();
+        let mut listener = listener.as_pubsub();
+        listener.subscribe("news").unwrap();
+        listener.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let script = timed_script();
+        for seed in 0..60 {
+            ::redis::cmd("FLUSHALL").exec(&mut connection).unwrap();
+            let mut random = Random(seed);
+            let mut store = Store::default();
+            let leases = 1 + random.below(2) as u32;
+            let nodes: Vec<Envelope> = (0..3)
+                .map(|node| Envelope {
+                    keys: ["s", "l", if seed % 2 == 0 { "v" } else { "c" }, "m"].map(String::from),
+                    channel: "news".into(),
+                    node: alloc::format!("node-{node}").into(),
+                    key_ttl: 3_600_000,
+                    longest_wait: 3_600_000,
+                    leases,
+                })
+                .collect();
+            let mut known = [(); 3].map(|()| Record::nothing());
+            let mut now = 1_764_000_000_000;
+            for number in 0..80 {
+                now += random.below(20) * random.below(400);
+                let node = random.below(3) as usize;
+                let command = command(&mut random, &known[node]);
+                // One tally key holds votes or counts, as agreed on.
+                match command.op {
+                    Op::Count { .. } if seed % 2 == 0 => continue,
+                    Op::Trip { .. } | Op::Withdraw if seed % 2 == 1 => continue,
+                    _ => {}
+                }
+                let mut invocation = script.prepare_invoke();
+                nodes[node].keys.iter().for_each(|key| _ = invocation.key(key));
+                nodes[node].arguments(&command).iter().for_each(|argument| _ = invocation.arg(argument));
+                let bytes: Vec<u8> = invocation.arg(now / 1000).arg(now % 1000 * 1000).invoke(&mut connection).unwrap();
+                let answer = store.apply(now, &nodes[node], &command);
+                let context = alloc::format!("seed {seed}, command {number}: {command:?}");
+                assert_eq!(Message::decode(&bytes, 3_600_000).as_ref(), Ok(&answer.reply), "{context}");
+                if let Some(news) = answer.news {
+                    let told = listener.get_message().unwrap();
+                    assert_eq!(Message::decode(told.get_payload_bytes(), 3_600_000), Ok(news), "{context}");
+                }
+                if random.below(4) > 0 {
+                    known[node] = answer.reply.record;
+                }
+            }
+        }
+    }
+}
