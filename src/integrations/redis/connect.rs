@@ -261,7 +261,8 @@ impl Connect {
             _ = ::rustls::crypto::ring::default_provider().install_default();
             let Certificates { root: root_cert, client } = self.certificates;
             let client_tls = client.map(|(client_cert, client_key)| ClientTlsConfig { client_cert, client_key });
-            if info.addr().is_tls() && (root_cert.is_some() || client_tls.is_some()) {
+            let is_tls = matches!(info.addr(), ::redis::ConnectionAddr::TcpTls { .. });
+            if is_tls && (root_cert.is_some() || client_tls.is_some()) {
                 return Client::build_with_tls(info, TlsCertificates { client_tls, root_cert });
             }
         }
