@@ -108,10 +108,8 @@ async fn a_quorum_leaves_a_lonely_node_alone() {
     let epoch = nodes[1].fleet.agreed("payments").unwrap().epoch();
     let mut connection = server.connection();
     let votes = "failfast:1:{payments}:votes";
-    eventually("the vote is taken back", || {
-        redis::cmd("ZCARD").arg(votes).query::<u64>(&mut connection).unwrap() == 0
-    })
-    .await;
+    eventually("the vote is taken back", || redis::cmd("ZCARD").arg(votes).query::<u64>(&mut connection).unwrap() == 0)
+        .await;
     nodes[2].fail(3);
     eventually("one vote", || redis::cmd("ZCARD").arg(votes).query::<u64>(&mut connection).unwrap() == 1).await;
     nodes[3].fail(3);

@@ -99,7 +99,8 @@ impl Server {
     pub fn info(&self, section: &str, name: &str) -> u64 {
         let info: String = redis::cmd("INFO").arg(section).query(&mut self.connection()).unwrap();
         let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        let number: String = line.unwrap_or("0").trim_start_matches("calls=").chars().take_while(char::is_ascii_digit).collect();
+        let number: String =
+            line.unwrap_or("0").trim_start_matches("calls=").chars().take_while(char::is_ascii_digit).collect();
         number.parse().unwrap()
     }
 }
@@ -178,4 +179,41 @@ pub async fn within(limit: Duration, what: &str, mut condition: impl FnMut() -> 
 /// Waits for all nodes to be in a state.
 pub async fn all(nodes: &[Node], state: State) -> Duration {
     eventually(&format!("all {state}"), || nodes.iter().all(|node| node.state() == state)).await
+}
+
+/// Forwards connections to a server that can be another one tomorrow, and can be cut off.
+pub struct Proxy {
+    pub port: u16,
+    target: tokio::sync::watch::Sender<Option<u16>>,
+}
+
+impl Proxy {
+    pub async fn to(port: u16) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let own = listener.local_addr().unwrap().port();
+        let (target, targets) = tokio::sync::watch::channel(Some(port));
+        tokio::spawn(async move {
+            while let Ok((mut inner, _)) = listener.accept().await {
+                let mut targets = targets.clone();
+                tokio::spawn(async move {
+                    let Some(port) = *targets.borrow_and_update() else { return };
+                    let Ok(mut outer) = tokio::net::TcpStream::connect(("127.0.0.1", port)).await else { return };
+                    tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut inner, &mut outer) => {}
+                        _ = targets.changed() => {}
+                    }
+                });
+            }
+        });
+        Self { port: own, target }
+    }
+
+    /// Cuts all connections, and leads new ones there, or nowhere.
+    pub fn lead_to(&self, port: Option<u16>) {
+        self.target.send(port).unwrap();
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
 }

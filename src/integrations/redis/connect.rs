@@ -249,7 +249,7 @@ impl Connect {
 
     fn client(self) -> ::redis::RedisResult<Client> {
         let info: ConnectionInfo = self.url.as_str().into_connection_info()?;
-        let mut redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+        let mut redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3).set_skip_set_lib_name();
         if let Some((user, password)) = &self.credentials {
             redis = redis.set_username(user).set_password(password);
         }
