@@ -229,6 +229,7 @@ async fn over_tls_with_certificates_on_both_sides() {
     let authority = rcgen::CertifiedIssuer::self_signed(
         {
             let mut parameters = rcgen::CertificateParams::default();
+            parameters.distinguished_name.push(rcgen::DnType::CommonName, "authority");
             parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
             parameters
         },
@@ -237,7 +238,8 @@ async fn over_tls_with_certificates_on_both_sides() {
     .unwrap();
     let issue = |name: &str| {
         let key = rcgen::KeyPair::generate().unwrap();
-        let parameters = rcgen::CertificateParams::new([name.to_string()]).unwrap();
+        let mut parameters = rcgen::CertificateParams::new([name.to_string()]).unwrap();
+        parameters.distinguished_name.push(rcgen::DnType::CommonName, name);
         (parameters.signed_by(&key, &authority).unwrap().pem(), key.serialize_pem())
     };
     let directory = tempfile::tempdir().unwrap();

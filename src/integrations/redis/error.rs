@@ -1,7 +1,7 @@
 use alloc::boxed::Box;
-use alloc::string::String;
 use core::fmt;
 
+use super::record::sanitized;
 use crate::ConfigError;
 
 /// What can go wrong between a process and its fleet. No call sees any of it.
@@ -36,39 +36,31 @@ pub enum FleetError {
     NoRuntime,
 }
 
-/// What the client or the server said, without addresses and secrets.
+/// What the client or the server said, without addresses and secrets, in at most 200 bytes.
 #[derive(Clone, Debug)]
-pub struct StoreError {
-    kind: String,
-    detail: Option<String>,
-}
+pub struct StoreError(Box<str>);
 
 impl StoreError {
     pub(super) fn not_connected() -> Self {
-        Self { kind: "not connected".into(), detail: None }
+        Self("not connected".into())
     }
 
     pub(super) fn garbled() -> Self {
-        Self { kind: "the answer is garbled".into(), detail: None }
+        Self("the answer is garbled".into())
     }
 
-    /// The cause as far as it is safe to tell: no address was ever put into a server's answer, but a parser's message
-    /// may quote what it was given.
     pub(super) fn of(error: &::redis::RedisError) -> Self {
-        let kind = error.category().into();
-        let detail = if matches!(error.kind(), ::redis::ErrorKind::InvalidClientConfig) {
-            None
-        } else {
-            error.detail().map(String::from)
-        };
-        Self { kind, detail }
+        match error.kind() {
+            // It may quote the address that it did not understand.
+            ::redis::ErrorKind::InvalidClientConfig => Self(error.category().into()),
+            _ => Self(sanitized(&alloc::format!("{error}"))),
+        }
     }
 }
 
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.kind)?;
-        self.detail.as_ref().map_or(Ok(()), |detail| write!(f, ": {detail}"))
+        f.write_str(&self.0)
     }
 }
 
