@@ -19,8 +19,8 @@ pub(super) struct Command {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Op {
-    /// Tell what is, and count me as alive for so long (0: nobody counts).
-    Sync { member_ttl: u64 },
+    /// Tell what is, and count me as alive for so long (0: nobody counts). `hand` is of what the sender knows.
+    Sync { member_ttl: u64, hand: u64 },
     /// My breaker has tripped: open all, if as many nodes as needed say so.
     Trip { member_ttl: u64, wait: u64, reason: Reason, needed: u32, share: u32 },
     /// It has closed again: forget my vote.
@@ -76,7 +76,10 @@ impl Envelope {
         .into();
         let mut add = |argument: &dyn ToString| arguments.push(argument.to_string());
         match op {
-            Op::Sync { member_ttl } => add(member_ttl),
+            Op::Sync { member_ttl, hand } => {
+                add(member_ttl);
+                add(hand);
+            }
             Op::Trip { member_ttl, wait, reason, needed, share } => {
                 add(member_ttl);
                 add(wait);

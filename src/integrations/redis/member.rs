@@ -503,7 +503,7 @@ impl Member {
     }
 
     fn sync(&self) -> Op {
-        Op::Sync { member_ttl: self.member_ttl() }
+        Op::Sync { member_ttl: self.member_ttl(), hand: self.known.hand }
     }
 
     /// Only a quorum asks how many are alive.

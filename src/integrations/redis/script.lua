@@ -11,6 +11,22 @@ local key_ttl, longest, places = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 
+-- Nearly all looks find a closed breaker of which the caller knows: they are answered in a tenth of the time.
+if op == 'sync' then
+    local found = redis.pcall('HMGET', state, 'v', 'e', 'h', 's')
+    if not found.err and (found[1] or '1') == '1' and (found[2] or '0') == ARGV[2]
+        and (found[3] or '0') == ARGV[10] and (found[4] or 'c') == 'c' then
+        if found[2] then redis.call('PEXPIRE', state, key_ttl) end
+        local counted = true
+        if ARGV[9] ~= '0' then
+            local added = redis.pcall('ZADD', members, now + tonumber(ARGV[9]), node)
+            counted = type(added) ~= 'table'
+            if counted then redis.call('PEXPIRE', members, ARGV[9]) end
+        end
+        if counted then return '=' .. string.format('%.0f', now) end
+    end
+end
+
 local DAY = 86400000
 local HAND_TTL = 30 * DAY
 local LONGEST_LEASE = 600000
@@ -139,7 +155,7 @@ end
 
 local ops = {}
 
--- member_ttl (0: nobody counts the members)
+-- member_ttl (0: nobody counts the members), hand
 function ops.sync()
     be_counted(int(9))
     if record.epoch > 0 then redis.call('PEXPIRE', state, lifetime()) end

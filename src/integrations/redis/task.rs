@@ -22,7 +22,7 @@ use super::error::{FleetError, StoreError};
 use super::fleet::Board;
 use super::local::Local;
 use super::member::{Event, Member};
-use super::record::{Garbled, Message};
+use super::record::{Garbled, Message, Record};
 use super::status::StoreEvent;
 use super::tap::Tap;
 use crate::State;
@@ -62,6 +62,7 @@ pub(super) enum Request {
 enum Done {
     Connected(RedisResult<MultiplexedConnection>),
     Subscribed { link: u64, member: u64, result: RedisResult<()> },
+    Unsubscribed { link: u64, channel: String },
     Answered { link: u64, member: u64, result: RedisResult<Vec<u8>> },
     ByHand { link: u64, result: RedisResult<Vec<u8>>, answer: oneshot::Sender<Result<(), FleetError>> },
 }
@@ -235,23 +236,18 @@ impl Task {
                 let channel = envelope.channel.clone();
                 let envelope = Arc::new(envelope);
                 self.slots.insert(id, Slot { name, envelope, breaker, tap, member, seen });
-                if let Some(mut connection) = self.link.clone() {
-                    let link = self.links;
-                    self.begun.push(Box::pin(async move {
-                        let result = connection.subscribe(channel).await;
-                        Done::Subscribed { link, member: id, result }
-                    }));
-                }
+                self.subscribe(id, channel);
             }
             Request::Leave { name } => {
                 let Some(id) = self.slots.iter().find(|(_, slot)| slot.name == name).map(|(&id, _)| id) else { return };
                 let Some(slot) = self.slots.remove(&id) else { return };
                 self.channels.remove(&slot.envelope.channel);
                 if let Some(mut connection) = self.link.clone() {
-                    let link = self.links;
+                    let (link, channel) = (self.links, slot.envelope.channel.clone());
                     self.begun.push(Box::pin(async move {
-                        let result = connection.unsubscribe(&*slot.envelope.channel).await;
-                        Done::Subscribed { link, member: id, result }
+                        // News of a channel that nobody listens to any more are passed over.
+                        _ = connection.unsubscribe(&*channel).await;
+                        Done::Unsubscribed { link, channel }
                     }));
                 }
             }
@@ -271,6 +267,16 @@ impl Task {
         }
     }
 
+    fn subscribe(&mut self, member: u64, channel: String) {
+        if let Some(mut connection) = self.link.clone() {
+            let link = self.links;
+            self.begun.push(Box::pin(async move {
+                let result = connection.subscribe(channel).await;
+                Done::Subscribed { link, member, result }
+            }));
+        }
+    }
+
     /// Says whether to go on.
     fn finish(&mut self, done: Done) -> bool {
         match done {
@@ -280,6 +286,12 @@ impl Task {
                 Ok(()) => self.step(member, Event::Up),
                 Err(error) => self.lost(&error),
             },
+            Done::Unsubscribed { link, channel } if link == self.links => {
+                // Another may have joined by the same name.
+                if let Some(&member) = self.channels.get(&channel) {
+                    self.subscribe(member, channel);
+                }
+            }
             Done::Answered { link, member, result } if link == self.links => self.answered(member, result),
             Done::ByHand { link, result, answer } => {
                 let outcome = match &result {
@@ -295,14 +307,14 @@ impl Task {
                 // Who asked may have gone away.
                 _ = answer.send(outcome);
             }
-            Done::Subscribed { .. } | Done::Answered { .. } => {}
+            Done::Subscribed { .. } | Done::Unsubscribed { .. } | Done::Answered { .. } => {}
         }
         true
     }
 
     fn answered(&mut self, member: u64, result: RedisResult<Vec<u8>>) {
         let event = match result {
-            Ok(bytes) => match Message::decode(&bytes, self.settings.rules.longest_wait) {
+            Ok(bytes) => match self.reply(member, &bytes) {
                 Ok(message) => {
                     self.board.store().refused += message.refused;
                     self.works();
@@ -321,6 +333,11 @@ impl Task {
             }
         };
         self.step(member, event);
+    }
+
+    fn reply(&self, member: u64, bytes: &[u8]) -> Result<Message, Garbled> {
+        let known = || self.slots.get(&member).map_or_else(Record::nothing, |slot| slot.member.known(self.now()));
+        Message::decode_reply(bytes, self.settings.rules.longest_wait, known)
     }
 
     fn hear(&mut self, link: u64, push: &PushInfo) {
