@@ -42,6 +42,10 @@ pub mod docs {
 
     #[doc = include_str!("../docs/orderings.md")]
     pub mod orderings {}
+
+    #[cfg(feature = "redis")]
+    #[doc = include_str!("../docs/fleet.md")]
+    pub mod fleet {}
 }
 
 pub use breaker::CircuitBreaker;
