@@ -343,7 +343,8 @@ impl Member {
     fn learn(&mut self, now: u64, view: &View, message: &Message) {
         let record = &message.record;
         // What was set by hand ends by hand. Who does not know of it has it from a store that has forgotten.
-        let unaware = is_hand_set(self.known.state) && record.hand < self.known.hand;
+        let by_hand = is_hand_set(self.known.state) || is_hand_set(record.state);
+        let unaware = by_hand && record.hand < self.known.hand;
         if record.epoch > self.known.epoch && !unaware {
             self.adopt(now, view, record);
         } else if record.epoch == self.known.epoch {
