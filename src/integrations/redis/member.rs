@@ -464,9 +464,7 @@ impl Member {
             }
             // One lease, one half-open period: until the store knows that it failed, it stays open.
             State::HalfOpen if self.failed.is_some() => self.hold(now, left),
-            State::Open
-                if self.lease.is_some() && (self.failed.is_some() || view.reason != Some(Reason::ByHand)) =>
-            {
+            State::Open if self.lease.is_some() && (self.failed.is_some() || view.reason != Some(Reason::ByHand)) => {
                 self.failed = self.failed.or(view.reason);
                 let is_over = view.retry_after < MARGIN / 2 && now >= self.held_at + PAUSE;
                 if is_over { self.hold(now, left) } else { None }
