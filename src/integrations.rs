@@ -6,6 +6,8 @@ pub mod grpc;
 pub mod http;
 #[cfg(feature = "metrics")]
 pub mod metrics;
+#[cfg(feature = "redis")]
+pub mod redis;
 #[cfg(feature = "tower")]
 pub mod tower;
 #[cfg(feature = "tracing")]

@@ -74,6 +74,10 @@ pub mod docs {
 
     #[doc = include_str!("../docs/guide/migrating.md")]
     pub mod migrating {}
+
+    #[cfg(feature = "redis")]
+    #[doc = include_str!("../docs/fleet.md")]
+    pub mod fleet {}
 }
 
 pub use breaker::CircuitBreaker;
@@ -95,6 +99,8 @@ pub use integrations::grpc;
 pub use integrations::http;
 #[cfg(feature = "metrics")]
 pub use integrations::metrics;
+#[cfg(feature = "redis")]
+pub use integrations::redis;
 #[cfg(feature = "tower")]
 pub use integrations::tower;
 #[cfg(feature = "tracing")]
