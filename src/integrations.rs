@@ -4,6 +4,8 @@
 pub mod grpc;
 #[cfg(feature = "http")]
 pub mod http;
+#[cfg(any(feature = "http", feature = "tower-http"))]
+pub mod http_status;
 #[cfg(feature = "metrics")]
 pub mod metrics;
 #[cfg(feature = "redis")]

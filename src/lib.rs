@@ -97,6 +97,8 @@ pub use history::History;
 pub use integrations::grpc;
 #[cfg(feature = "http")]
 pub use integrations::http;
+#[cfg(any(feature = "http", feature = "tower-http"))]
+pub use integrations::http_status;
 #[cfg(feature = "metrics")]
 pub use integrations::metrics;
 #[cfg(feature = "redis")]

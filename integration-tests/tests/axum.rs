@@ -10,7 +10,7 @@ use axum::body::Body;
 use axum::error_handling::HandleErrorLayer;
 use axum::routing::get;
 use failfast::tower::{CircuitBreakerLayer, http as replies};
-use failfast::{CallError, CircuitBreaker, Consecutive, ManualClock, Outcome, State};
+use failfast::{CallError, CircuitBreaker, Consecutive, ManualClock, State};
 use http::{Response, StatusCode};
 use tokio::net::TcpListener;
 use tower::ServiceBuilder;
@@ -63,13 +63,8 @@ async fn ask(address: SocketAddr) -> (u16, Option<String>) {
 async fn a_handler_that_fails_is_left_alone() {
     let (breaker, clock) = breaker();
     let backend = Arc::new(Backend::default());
-    let layer = CircuitBreakerLayer::new(breaker.clone())
-        .classify(|result: &Result<Response<Body>, _>| match result {
-            Ok(response) if response.status().is_server_error() => Outcome::Failure,
-            Ok(response) if response.status().is_client_error() => Outcome::Ignored,
-            other => Outcome::of(other),
-        })
-        .on_rejected(replies::unavailable);
+    let layer =
+        CircuitBreakerLayer::new(breaker.clone()).classify(replies::by_status).on_rejected(replies::unavailable);
     let address = serve(router(&backend).layer(layer)).await;
 
     for status in [200, 404, 500, 200, 500] {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU16, AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
 use failfast::tower::{CircuitBreakerLayer, http as replies};
-use failfast::{CallError, CircuitBreaker, Consecutive, ManualClock, Outcome, State};
+use failfast::{CallError, CircuitBreaker, Consecutive, ManualClock, State};
 use http::{Request, Response, StatusCode};
 use http_body_util::Empty;
 use hyper::body::{Bytes, Incoming};
@@ -24,13 +24,6 @@ fn breaker() -> (Arc<Breaker>, Arc<ManualClock>) {
     let clock = Arc::new(ManualClock::new());
     let builder = CircuitBreaker::builder().failures(2).probes(1).clock(clock.clone());
     (Arc::new(builder.build().unwrap()), clock)
-}
-
-fn by_status<B, E>(result: &Result<Response<B>, E>) -> Outcome {
-    match result {
-        Ok(response) if response.status().is_server_error() => Outcome::Failure,
-        other => Outcome::of(other),
-    }
 }
 
 #[derive(Default)]
@@ -79,7 +72,7 @@ async fn bounded(test: impl Future<Output = ()>) {
 async fn a_client_leaves_a_server_alone_that_is_down() {
     bounded(async {
         let (breaker, clock) = breaker();
-        let layer = CircuitBreakerLayer::new(breaker.clone()).classify(by_status);
+        let layer = CircuitBreakerLayer::new(breaker.clone()).classify(replies::by_status);
         let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
         let client = ServiceBuilder::new().layer(layer).service(client);
 
@@ -114,7 +107,8 @@ async fn a_server_replies_503_while_its_service_is_down() {
     bounded(async {
         let (breaker, clock) = breaker();
         let backend = Arc::new(Backend::default());
-        let layer = CircuitBreakerLayer::new(breaker.clone()).classify(by_status).on_rejected(replies::unavailable);
+        let layer =
+            CircuitBreakerLayer::new(breaker.clone()).classify(replies::by_status).on_rejected(replies::unavailable);
         let service = ServiceBuilder::new().layer(layer).service(service_fn(answer(&backend)));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

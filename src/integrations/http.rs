@@ -62,16 +62,15 @@ mod guard;
 #[cfg(feature = "reqwest-middleware")]
 mod middleware;
 mod request;
-mod retry_after;
 mod timeout;
 
+pub use super::http_status::{classify_status, retry_after};
 pub use authority::host_key;
 pub use builder::ClientBuilder;
-pub use classify::{classify, classify_error, classify_status};
+pub use classify::{classify, classify_error};
 pub use client::Client;
 pub use ejection::MaxEjection;
 pub use error::{Error, Rejection};
 #[cfg(feature = "reqwest-middleware")]
 pub use middleware::BreakerMiddleware;
 pub use request::RequestBuilder;
-pub use retry_after::retry_after;

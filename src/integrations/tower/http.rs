@@ -1,4 +1,4 @@
-//! Rejections as HTTP responses: 503 with `Retry-After`. Feature `tower-http`.
+//! For services of HTTP: what responses count as, and rejections as 503 with `Retry-After`. Feature `tower-http`.
 //!
 //! ```
 //! use failfast::{CircuitBreaker, tower::{CircuitBreakerLayer, http}};
@@ -7,7 +7,9 @@
 //!
 //! # use ::http::{Request, Response};
 //! # pollster::block_on(async {
-//! let layer = CircuitBreakerLayer::new(CircuitBreaker::builder().build()?).on_rejected(http::unavailable);
+//! let layer = CircuitBreakerLayer::new(CircuitBreaker::builder().build()?)
+//!     .classify(http::by_status)
+//!     .on_rejected(http::unavailable);
 //! let handler = service_fn(|_: Request<String>| async { Ok::<_, Infallible>(Response::new(String::from("hello"))) });
 //! let service = ServiceBuilder::new().layer(&layer).service(handler);
 //!
@@ -21,6 +23,25 @@
 use ::http::{HeaderValue, Response, StatusCode, header::RETRY_AFTER};
 
 use crate::error::Rejected;
+use crate::integrations::http_status::classify_status;
+use crate::outcome::Outcome;
+
+/// What a response's status counts as: [`classify_status`]. An error is a failure.
+///
+/// ```
+/// use failfast::{Outcome, tower::http::by_status};
+///
+/// let response = |status| http::Response::builder().status(status).body(());
+/// assert_eq!(by_status(&response(502)), Outcome::Failure);
+/// assert_eq!(by_status(&response(404)), Outcome::Ignored);
+/// ```
+#[must_use]
+pub fn by_status<B, E>(result: &Result<Response<B>, E>) -> Outcome {
+    match result {
+        Ok(response) => classify_status(response.status(), response.headers()),
+        Err(_) => Outcome::Failure,
+    }
+}
 
 /// 503 with an empty body, and with `Retry-After` while the wait is known (the breaker is open, not half-open or
 /// forced open): in seconds, rounded up, at least 1.

@@ -3,8 +3,8 @@
 use core::time::Duration;
 use std::time::SystemTime;
 
+use ::http::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER};
 use httpdate::parse_http_date;
-use reqwest::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER};
 
 /// The pause that a `Retry-After` header asks for ([RFC 9110, 10.2.3]): seconds, or an HTTP-date in any of its three
 /// forms. None without the header, and if it is neither.
@@ -16,8 +16,8 @@ use reqwest::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER};
 /// [RFC 9110, 10.2.3]: https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3
 ///
 /// ```
-/// use failfast::http::retry_after;
-/// use reqwest::header::{DATE, HeaderMap, HeaderValue, RETRY_AFTER};
+/// use failfast::http_status::retry_after;
+/// use http::header::{DATE, HeaderMap, HeaderValue, RETRY_AFTER};
 /// use std::time::Duration;
 ///
 /// let mut headers = HeaderMap::new();
@@ -47,7 +47,7 @@ fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use reqwest::header::HeaderValue;
+    use ::http::header::HeaderValue;
 
     const NOON: &str = "Sun, 06 Nov 1994 12:00:00 GMT";
 
