@@ -8,23 +8,27 @@ use core::cell::Cell;
 use core::time::Duration;
 
 use crate::clock::{Clock, DefaultClock};
-use crate::config::{Config, OnMaxWait, Plan, Probing};
+use crate::config::{Config, OnMaxWait, Plan};
 use crate::error::Rejected;
 use crate::observer::{Observer, SettledCall, Transition, WouldTrip};
 use crate::outcome::{Outcome, Settled};
 use crate::permit::{Breaker, Pass, Permit};
 use crate::policy::engine::Call;
-use crate::policy::{Causes, Consecutive, Period, Policy};
+use crate::policy::{Causes, Consecutive, Found, Period, Policy, Tally};
 use crate::raw::bits::{Field, generation_after};
-use crate::raw::gate::{Admission, Gate, Kind, ProbeOutcome, Verdict, Word};
+use crate::raw::gate::{Admission, Gate, Kind, ProbeOutcome, Quota, Verdict, Word};
 use crate::raw::published::Published;
 use crate::snapshot::{CountsList, Generation, State, Trip};
-use crate::sync::{AtomicU32, AtomicU64, Ordering, const_fn};
+use crate::sync::{AtomicU16, AtomicU64, Ordering, const_fn};
 use crate::time::{Timestamp, saturating_nanos};
 
 // A metrics-only period's note: [ how often it was noted 12 | causes that held then 32 ]
 const HELD: Field = Field::first(u32::BITS);
 const NOTES: Field = HELD.then(12);
+
+// An outage's note: [ the culprit's index and 1, or 0 | the threshold that was crossed 32 ]
+pub(crate) const LIMIT: Field = Field::first(u32::BITS);
+pub(crate) const CULPRIT: Field = LIMIT.then(12);
 
 /// A lock-free circuit breaker.
 ///
@@ -57,17 +61,19 @@ pub struct CircuitBreaker<P: Policy = Consecutive, C = DefaultClock, O = ()> {
     pub(crate) gate: Gate,
     /// Whether anybody wants to know how long calls take.
     timed: bool,
-    probing: Probing,
+    on_max_wait: OnMaxWait,
+    quota: Quota,
+    observer_panics: AtomicU16,
     pub(crate) policy: P,
     pub(crate) rules: P::Rules,
-    observer_panics: AtomicU32,
+    seed: u32,
     pub(crate) plan: Plan,
     /// The latest time seen, for clocks that may step back.
     latest: AtomicU64,
     /// When the open state began, in milliseconds.
     pub(crate) opened: Published,
-    /// Of an outage: whose cause began it, the policy's index and 1, or 0 if no policy's. Of a metrics-only period: the
-    /// causes that held when they were last noted, and how often they were.
+    /// Of an outage: whose cause began it, and the threshold that it crossed. Of a metrics-only period: the causes that
+    /// held when they were last noted, and how often they were.
     pub(crate) note: Published,
     clock: C,
     observer: O,
@@ -85,13 +91,16 @@ impl<P: Policy, C, O> CircuitBreaker<P, C, O> {
             now: Timestamp,
         ) -> Self {
             let plan = config.plan();
+            let (quota, on_max_wait) = config.probing();
             Self {
                 gate: Gate::new(config.first(now)),
                 timed: timed || plan.times_cancelled(),
-                probing: config.probing(),
+                on_max_wait,
+                quota,
+                observer_panics: AtomicU16::new(0),
                 policy,
                 rules,
-                observer_panics: AtomicU32::new(0),
+                seed: config.mixed_seed(),
                 plan,
                 latest: AtomicU64::new(0),
                 opened: Published::holding(0, now.as_millis()),
@@ -116,7 +125,7 @@ impl<P: Policy, C, O> CircuitBreaker<P, C, O> {
         &self.observer
     }
 
-    /// How many times an observer has panicked, modulo 2^32. Without the feature `std` panics are not caught.
+    /// How many times an observer has panicked, modulo 2^16. Without the feature `std` panics are not caught.
     ///
     /// ```
     /// let breaker = failfast::CircuitBreaker::builder().on_transition(|_| panic!("no")).build()?;
@@ -127,7 +136,7 @@ impl<P: Policy, C, O> CircuitBreaker<P, C, O> {
     /// ```
     pub fn observer_panics(&self) -> u32 {
         // ORDERING: Relaxed, a count that nothing hangs on.
-        self.observer_panics.load(Ordering::Relaxed)
+        self.observer_panics.load(Ordering::Relaxed).into()
     }
 }
 
@@ -200,7 +209,7 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
         if word.kind() != Kind::HalfOpen || !word.is_over(now) {
             return word;
         }
-        match self.probing.on_max_wait {
+        match self.on_max_wait {
             OnMaxWait::Renew => word,
             OnMaxWait::Close => word.next(Kind::Closed, word.time(now).as_millis()),
             OnMaxWait::Open => self.reopened(word, Kind::ProbeTimeout, word.time(now), None).unwrap_or(word),
@@ -227,7 +236,7 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
 
     /// The millisecond at which an opening in `generation` at `at` is over, for `wait` or the configured wait.
     pub(crate) fn deadline(&self, at: Timestamp, wait: Option<Duration>, reopened: u64, generation: u64) -> u64 {
-        let wait = wait.map_or_else(|| self.plan.wait(reopened, generation), |wait| self.plan.capped(wait));
+        let wait = wait.map_or_else(|| self.plan.wait(reopened, generation, self.seed), |wait| self.plan.capped(wait));
         at.millis_after(saturating_nanos(wait))
     }
 }
@@ -273,7 +282,7 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
 
     /// Ends a half-open period that is over, unless its probes have decided in time.
     fn end_half_open(&self, word: Word, now: Timestamp) -> bool {
-        match self.gate.seal(word, self.probing.quota) {
+        match self.gate.seal(word, self.quota) {
             Err(verdict) => self.conclude(word, verdict, now),
             Ok(()) => match self.decided(word, now) {
                 same if same == word => self.begin_half_open(word, now),
@@ -299,16 +308,18 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
         &self,
         word: Word,
         kind: Kind,
-        culprit: Option<usize>,
+        culprit: Option<(usize, Tally)>,
         now: Timestamp,
         wait: Option<Duration>,
     ) -> bool {
         let to = self.open_word(word, kind, now, wait, 0);
         let mut evidence = CountsList::default();
         self.policy.live(&self.rules, word.generation(), now, &mut evidence);
+        // Others may have gone on counting since the cause was found: a success that makes it look unfounded, say.
+        let evidence = culprit.map_or(evidence, |(index, tally)| evidence.holding(index, tally));
         let moved = self.gate.exchange(word, to);
         if moved {
-            self.moved(word, to, now, Some((evidence, culprit)));
+            self.moved(word, to, now, Some((evidence, culprit.map(|(index, _)| index))));
         }
         moved
     }
@@ -329,17 +340,18 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
         }
         let mut culprit = (0, None);
         if let Some((counts, index)) = evidence {
+            let limit = index.map_or(0, |index| self.policy.limit(&self.rules, index, to.kind()));
             self.policy.publish(generation, &mut counts.iter());
-            self.note.publish(generation, index.map_or(0, |index| index as u64 + 1));
-            let index = index.unwrap_or(0);
-            culprit = (index, counts.get(index));
+            let number = index.map_or(0, |index| index as u64 + 1);
+            self.note.publish(generation, CULPRIT.put(number) | LIMIT.put(limit.into()));
+            culprit = (limit, counts.get(index.unwrap_or(0)));
         }
         self.policy.begin(Period { gate: &self.gate, word: to });
         self.opened.keep_recent(generation);
         self.note.keep_recent(generation);
         let (from, state) = (State::of(from.kind()), State::of(to.kind()));
         if from != state {
-            let trip = self.trip(to.kind(), culprit.0, culprit.1);
+            let trip = Trip::of(to.kind(), culprit.0, culprit.1);
             let transition = Transition { from, to: state, trip, generation: Generation(generation), at };
             self.tell(|observer| observer.on_transition(&transition));
         }
@@ -362,56 +374,69 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
     /// Records an outcome of a closed breaker, at `now` if that has been read already.
     #[inline(always)]
     fn record(&self, pass: Pass, failed: bool, now: Option<Timestamp>) {
-        let (causes, now) = self.count(pass, failed, now);
-        if causes != Causes::NONE {
-            self.trip_on(pass.word, causes, now);
+        let (found, now) = self.count(pass, failed, now);
+        if found.causes() != Causes::NONE {
+            self.trip_on(pass.word, found, now);
         }
     }
 
-    /// Gives the causes that hold with this outcome, and the time if that has been read.
+    /// Not inlined, so that a success keeps nothing for it.
+    #[inline(never)]
+    fn record_failure(&self, pass: Pass) {
+        self.record(pass, true, None);
+    }
+
+    /// Gives what was found with this outcome, and the time if that has been read.
     #[inline(always)]
-    fn count(&self, pass: Pass, failed: bool, now: Option<Timestamp>) -> (Causes, Option<Timestamp>) {
+    fn count(&self, pass: Pass, failed: bool, now: Option<Timestamp>) -> (Found, Option<Timestamp>) {
         let call = Moment { breaker: self, started: pass.started, now: Cell::new(now) };
         let period = Period { gate: &self.gate, word: pass.word };
-        let causes = self.policy.record(&self.rules, period, failed, &call);
+        let found = self.policy.record(&self.rules, period, failed, &call);
         // By value: a reference to it would keep it in memory on the path of every call.
-        (causes, call.now.get())
+        (found, call.now.get())
     }
 
     #[cold]
     #[inline(never)]
-    fn trip_on(&self, word: Word, causes: Causes, now: Option<Timestamp>) {
-        if let Some((index, kind)) = causes.first() {
-            self.open_anew(word, kind, Some(index), now.unwrap_or_else(|| self.now()), None);
+    fn trip_on(&self, word: Word, found: Found, now: Option<Timestamp>) {
+        if let Some((index, kind)) = found.causes().first() {
+            self.open_anew(word, kind, Some((index, found.tally())), now.unwrap_or_else(|| self.now()), None);
         }
     }
 
     /// Records an outcome of a metrics-only breaker, and tells of each cause that has begun to hold with it: that did not
     /// hold when somebody last noted the causes, or that time has ended since.
-    fn shadow(&self, pass: Pass, failed: bool, now: Timestamp) {
+    /// Gives the counts that they were last seen in.
+    fn shadow(&self, pass: Pass, failed: bool, now: Timestamp) -> CountsList {
         let generation = pass.word.generation();
-        let holding = || u64::from(self.policy.holds(&self.rules, generation, now).0);
+        let seen = Cell::new(CountsList::default());
+        let holding = || {
+            let mut counts = CountsList::default();
+            let causes = self.policy.live(&self.rules, generation, now, &mut counts);
+            seen.set(counts);
+            u64::from(causes.0)
+        };
         let noted = self.note.read(generation).unwrap_or(0);
         let lasting = holding();
         _ = self.count(pass, failed, Some(now));
         // What holds is asked after the note was read, and the note says whether anybody has noted since: so of calls that
         // overlap one tells, and the last one to note has seen what the others counted.
         let note = |old| NOTES.put(NOTES.get(old) + 1) | HELD.put(holding());
-        let Some((old, new)) = self.note.update(generation, note, || self.gate.load() == pass.word) else { return };
+        let noted_anew = self.note.update(generation, note, || self.gate.load() == pass.word);
+        let Some((old, new)) = noted_anew else { return seen.get() };
         let still = if old == noted { lasting } else { HELD.max() };
         let begun = HELD.get(new) & !(HELD.get(old) & still);
         for cause in (0..u32::BITS).map(|bit| Causes(begun as u32 & 1 << bit)) {
             if let Some((index, kind)) = cause.first() {
-                self.would_trip(generation, kind, Some(index), now);
+                self.would_trip(kind, index, &seen.get());
             }
         }
+        seen.get()
     }
 
-    fn would_trip(&self, generation: u64, kind: Kind, index: Option<usize>, now: Timestamp) {
-        let mut counts = CountsList::default();
-        self.policy.live(&self.rules, generation, now, &mut counts);
-        let index = index.unwrap_or(0);
-        if let Some(trip) = self.trip(kind, index, counts.get(index)) {
+    fn would_trip(&self, kind: Kind, index: usize, counts: &CountsList) {
+        let limit = self.policy.limit(&self.rules, index, kind);
+        if let Some(trip) = Trip::of(kind, limit, counts.get(index)) {
             self.tell(|observer| observer.on_would_trip(&WouldTrip { trip }));
         }
     }
@@ -424,7 +449,7 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
                 return word;
             }
             let now = self.now();
-            if let Some(verdict) = self.gate.verdict(word, self.probing.quota) {
+            if let Some(verdict) = self.gate.verdict(word, self.quota) {
                 self.conclude(word, verdict, now);
             } else if self.decided(word, now) != word {
                 self.end_half_open(word, now);
@@ -458,15 +483,15 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
             (Kind::Closed | Kind::MetricsOnly, Outcome::Ignored) => {}
             (Kind::Closed, Outcome::Success) => self.record(pass, false, Some(now)),
             (Kind::Closed, Outcome::Failure) => self.record(pass, true, Some(now)),
-            (Kind::MetricsOnly, Outcome::Success) => self.shadow(pass, false, now),
-            (Kind::MetricsOnly, Outcome::Failure) => self.shadow(pass, true, now),
+            (Kind::MetricsOnly, Outcome::Success) => _ = self.shadow(pass, false, now),
+            (Kind::MetricsOnly, Outcome::Failure) => _ = self.shadow(pass, true, now),
             (Kind::Closed, Outcome::OpenFor(wait)) => {
                 _ = self.count(pass, true, Some(now));
                 _ = self.open_anew(word, Kind::Requested, None, now, wait);
             }
             (Kind::MetricsOnly, Outcome::OpenFor(_)) => {
-                self.shadow(pass, true, now);
-                self.would_trip(word.generation(), Kind::Requested, None, now);
+                let counts = self.shadow(pass, true, now);
+                self.would_trip(Kind::Requested, 0, &counts);
             }
             (Kind::HalfOpen, Outcome::OpenFor(wait)) => _ = self.reopen(word, Kind::ProbeRequested, now, wait),
             (Kind::HalfOpen, outcome) => {
@@ -475,7 +500,7 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
                     Outcome::Ignored => ProbeOutcome::Returned,
                     _ => ProbeOutcome::Failed,
                 };
-                if let Some(verdict) = self.gate.settle(word, outcome, self.probing.quota) {
+                if let Some(verdict) = self.gate.settle(word, outcome, self.quota) {
                     self.conclude(word, verdict, now);
                 }
             }
@@ -489,6 +514,12 @@ impl<P: Policy, C: Clock, O: Observer> Breaker for CircuitBreaker<P, C, O> {
     fn ask_closed(&self) -> Option<Pass> {
         let word = self.gate.load();
         word.is_closed().then(|| self.pass(word))
+    }
+
+    #[inline]
+    fn may_reject(&self) -> bool {
+        let word = self.gate.load();
+        !word.is_closed() && !matches!(word.kind(), Kind::MetricsOnly | Kind::Disabled)
     }
 
     // Inlined into each call, so that a rejection is made where the caller wants it: copying it costs more than all else.
@@ -532,7 +563,7 @@ impl<P: Policy, C: Clock, O: Observer> Breaker for CircuitBreaker<P, C, O> {
             let over = word.is_over(now);
             match kind {
                 Kind::HalfOpen if over => _ = self.end_half_open(word, now),
-                Kind::HalfOpen => match self.gate.admit(word, self.probing.quota) {
+                Kind::HalfOpen => match self.gate.admit(word, self.quota) {
                     Admission::Admitted => return Ok(self.pass(word)),
                     Admission::Full => {
                         if let Some(trip) = self.trip_of(word) {
@@ -562,7 +593,7 @@ impl<P: Policy, C: Clock, O: Observer> Breaker for CircuitBreaker<P, C, O> {
         if self.observer.observes_calls() {
             self.tell(|observer| observer.on_outcome(&SettledCall { settled, counted: true }));
         }
-        self.record(pass, failed, None);
+        if failed { self.record_failure(pass) } else { self.record(pass, false, None) }
     }
 }
 

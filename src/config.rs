@@ -251,7 +251,6 @@ impl Config {
             base: saturating_nanos(self.base),
             max: saturating_nanos(self.max_or_default()),
             max_wait: saturating_nanos(self.max_wait),
-            seed: self.seed,
             failed_after: match self.on_cancel {
                 OnCancel::Neutral => NEVER,
                 OnCancel::Failure => 0,
@@ -263,11 +262,13 @@ impl Config {
     }
 
     /// As for `plan`.
-    pub(crate) const fn probing(&self) -> Probing {
-        Probing {
-            quota: Quota { probes: self.probes as u16, successes: self.successes_or_default() as u16 },
-            on_max_wait: self.on_max_wait,
-        }
+    pub(crate) const fn probing(&self) -> (Quota, OnMaxWait) {
+        (Quota { probes: self.probes as u16, successes: self.successes_or_default() as u16 }, self.on_max_wait)
+    }
+
+    /// What the jitter is computed from, besides the generation: as much of the seed as a wait can show.
+    pub(crate) const fn mixed_seed(&self) -> u32 {
+        mix(self.seed) as u32
     }
 
     const fn successes_or_default(&self) -> u32 {
@@ -308,13 +309,6 @@ const fn is_wait(wait: Duration) -> bool {
     !wait.is_zero() && wait.as_nanos() <= LONGEST.as_nanos()
 }
 
-/// How the half-open state goes, checked.
-#[derive(Clone, Copy)]
-pub(crate) struct Probing {
-    pub(crate) quota: Quota,
-    pub(crate) on_max_wait: OnMaxWait,
-}
-
 /// Of a cancelled call: no call runs as long.
 const NEVER: u64 = u64::MAX;
 
@@ -324,7 +318,6 @@ pub(crate) struct Plan {
     base: u64,
     max: u64,
     max_wait: u64,
-    seed: u64,
     /// For how long a cancelled call must have run to be a failure.
     failed_after: u64,
     multiplier: u32,
@@ -334,7 +327,7 @@ pub(crate) struct Plan {
 impl Plan {
     /// The wait of an opening in `generation` after `reopened` moves from half-open to open: base times multiplier
     /// to the power of that, spread by the jitter, at most the maximum.
-    pub(crate) fn wait(&self, reopened: u64, generation: u64) -> Duration {
+    pub(crate) fn wait(&self, reopened: u64, generation: u64, seed: u32) -> Duration {
         // 16 bits for the fraction: what is cut off stays far below a nanosecond, and is made up for by rounding up.
         const FRACTION: u32 = 16;
         let max = u128::from(self.max) << FRACTION;
@@ -350,7 +343,7 @@ impl Plan {
         }
         if self.jitter > 0 {
             let spread = wait / u128::from(ONE) * u128::from(self.jitter);
-            let random = u128::from(mix(self.seed ^ mix(generation)) >> 32);
+            let random = u128::from(mix(u64::from(seed) ^ mix(generation)) >> 32);
             wait = wait - spread + ((spread * 2) >> 32) * random;
         }
         Duration::from_nanos((wait.min(max).div_ceil(1 << FRACTION)) as u64)
@@ -391,7 +384,7 @@ mod tests {
     fn waits(config: Config) -> [u64; 5] {
         config.check().unwrap();
         let plan = config.plan();
-        [0, 1, 2, 3, 4].map(|reopened| plan.wait(reopened, 0).as_micros() as u64)
+        [0, 1, 2, 3, 4].map(|reopened| plan.wait(reopened, 0, 0).as_micros() as u64)
     }
 
     #[test]
@@ -402,21 +395,22 @@ mod tests {
         let capped = base.backoff(1.1).max_open(Duration::from_millis(1300));
         assert_eq!(waits(capped), [1_000_000, 1_100_000, 1_210_000, 1_300_000, 1_300_000]);
         let plan = base.backoff(4000.0).plan();
-        assert_eq!(plan.wait(u64::from(u32::MAX), 0), LONGEST);
+        assert_eq!(plan.wait(u64::from(u32::MAX), 0, 0), LONGEST);
     }
 
     #[test]
     fn jitter_spreads_evenly_within_its_bounds_and_is_a_function_of_seed_and_generation() {
-        let plan = |seed| Config::new().open_for(Duration::from_secs(10)).jitter(20.0).seed(seed).plan();
+        let config = |seed| Config::new().open_for(Duration::from_secs(10)).jitter(20.0).seed(seed);
+        let wait = |seed, generation| config(seed).plan().wait(0, generation, config(seed).mixed_seed());
         let mut tenths = [0; 10];
         for generation in 0..10_000 {
-            let wait = plan(7).wait(0, generation);
-            assert_eq!(wait, plan(7).wait(0, generation));
-            let offset = wait.as_secs_f64() - 8.0;
-            assert!((0.0..=4.0).contains(&offset), "{wait:?}");
+            let drawn = wait(7, generation);
+            assert_eq!(drawn, wait(7, generation));
+            let offset = drawn.as_secs_f64() - 8.0;
+            assert!((0.0..=4.0).contains(&offset), "{drawn:?}");
             tenths[((offset / 0.4) as usize).min(9)] += 1;
         }
         assert!(tenths.iter().all(|count| (850..1150).contains(count)), "{tenths:?}");
-        assert_ne!(plan(1).wait(0, 0), plan(2).wait(0, 0));
+        assert_ne!(wait(1, 0), wait(2, 0));
     }
 }

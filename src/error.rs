@@ -31,11 +31,19 @@ pub(crate) enum Value {
     Factor(f64),
     Time(Duration),
     State(State),
+    /// Of a policy; only a list of them can have another one.
+    #[cfg(feature = "alloc")]
+    Kind(&'static str),
 }
 
 impl ConfigError {
     pub(crate) const fn new(field: &'static str, value: Value, legal: &'static str) -> Self {
         Self { field, value, legal, bound: None }
+    }
+
+    /// What a live breaker cannot change.
+    pub(crate) const fn fixed(field: &'static str, new: Value, built: Value) -> Self {
+        Self::new(field, new, "must be what the breaker was built with").bound(built)
     }
 
     /// Adds the value of the other field that `legal` ends with.
@@ -121,6 +129,8 @@ impl fmt::Display for Value {
             Self::Factor(factor) => factor.fmt(f),
             Self::Time(time) => write!(f, "{time:?}"),
             Self::State(state) => state.fmt(f),
+            #[cfg(feature = "alloc")]
+            Self::Kind(kind) => f.write_str(kind),
         }
     }
 }

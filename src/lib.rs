@@ -19,7 +19,6 @@ mod error;
 mod future;
 mod hand;
 mod history;
-#[cfg(feature = "std")]
 mod integrations;
 mod observer;
 mod outcome;
@@ -28,6 +27,7 @@ mod policy;
 mod raw;
 mod snapshot;
 mod sync;
+mod thresholds;
 mod time;
 mod view;
 
@@ -42,6 +42,15 @@ pub mod docs {
 
     #[doc = include_str!("../docs/orderings.md")]
     pub mod orderings {}
+
+    // Its examples need axum, tonic and hyper, and are tested in integration-tests.
+    #[cfg(not(doctest))]
+    #[doc = include_str!("../docs/tower.md")]
+    pub mod tower {}
+
+    #[cfg(feature = "redis")]
+    #[doc = include_str!("../docs/fleet.md")]
+    pub mod fleet {}
 }
 
 pub use breaker::CircuitBreaker;
@@ -53,8 +62,12 @@ pub use config::{Config, OnCancel, OnMaxWait};
 pub use error::{CallError, ConfigError, IllegalTransition, Rejected};
 pub use future::{CallFuture, Classifier, OrElseFuture};
 pub use history::History;
+#[cfg(feature = "tower-http")]
+pub use integrations::grpc;
 #[cfg(feature = "redis")]
 pub use integrations::redis;
+#[cfg(feature = "tower")]
+pub use integrations::tower;
 pub use observer::{Observer, OnTransition, SettledCall, Transition, WouldTrip};
 pub use outcome::{Outcome, Settled};
 pub use permit::{Breaker, Permit};

@@ -59,6 +59,10 @@ pub trait Breaker {
 
     #[doc(hidden)]
     fn settle(&self, pass: Pass, settled: Settled);
+
+    /// Whether it may reject a call that is made now: it is open, half-open or forced open.
+    #[doc(hidden)]
+    fn may_reject(&self) -> bool;
 }
 
 /// The right to make one call, and the duty to say how it ended.
@@ -108,6 +112,39 @@ where
     #[inline]
     pub(crate) fn new(holder: H, pass: Pass) -> Self {
         Self { holder, pass, if_dropped: IfDropped::Cancelled }
+    }
+
+    /// Asks the breaker that is held this way, and holds it once more if it admits:
+    /// [`try_acquire`](crate::CircuitBreaker::try_acquire) whatever the holder.
+    ///
+    /// # Errors
+    /// As for `try_acquire`.
+    ///
+    /// ```
+    /// use failfast::{Breaker, CircuitBreaker, Permit};
+    /// use std::{ops::Deref, sync::Arc};
+    ///
+    /// struct Connection<H>(H);
+    ///
+    /// impl<H: Deref<Target: Breaker> + Clone> Connection<H> {
+    ///     fn ping(&self) -> Result<(), failfast::Rejected> {
+    ///         let permit = Permit::try_acquire(&self.0)?;
+    ///         permit.success();
+    ///         Ok(())
+    ///     }
+    /// }
+    /// static BREAKER: CircuitBreaker =
+    ///     CircuitBreaker::new(failfast::Consecutive::new(5), failfast::Config::new());
+    /// Connection(&BREAKER).ping()?;
+    /// Connection(Arc::new(CircuitBreaker::builder().build()?)).ping()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline]
+    pub fn try_acquire(holder: &H) -> Result<Self, Rejected>
+    where
+        H: Clone,
+    {
+        holder.ask().map(|pass| Self::new(holder.clone(), pass))
     }
 
     /// From now on being dropped means this.

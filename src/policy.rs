@@ -27,6 +27,7 @@ pub use window::Window;
 use core::time::Duration;
 
 use crate::error::ConfigError;
+use crate::raw::bits::Field;
 use crate::raw::gate::{Gate, Kind, Word};
 use crate::snapshot::{Counts, CountsList};
 use crate::time::Timestamp;
@@ -197,6 +198,14 @@ impl Causes {
         if holds { self } else { Self::NONE }
     }
 
+    /// These causes, found in `tally`.
+    #[inline]
+    fn found_in(self, tally: Tally) -> Found {
+        let count = |count: u64| count.min(TOTAL.max());
+        let Tally { total, failed, slow } = tally;
+        Found(CAUSES.put(self.0.into()) | SLOW.put(count(slow)), FAILED.put(count(failed)) | TOTAL.put(count(total)))
+    }
+
     fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
@@ -217,6 +226,54 @@ impl Causes {
             _ => Kind::SlowCallRate,
         };
         Some((bit / Self::BITS, kind))
+    }
+}
+
+/// What a policy counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) total: u64,
+    pub(crate) failed: u64,
+    pub(crate) slow: u64,
+}
+
+/// The causes that hold with an outcome, and the counts in which the first of them was found: those that the outcome
+/// itself made, and not what others have made of them since. Counts above 2^32 - 1 are kept as that.
+///
+/// Two words `[slow 32 | causes 32]` and `[total 32 | failed 32]`, so that it goes through the path of every call in
+/// registers, where it is nearly always [`NOTHING`](Self::NOTHING).
+#[derive(Clone, Copy, Debug)]
+pub struct Found(u64, u64);
+
+const CAUSES: Field = Field::first(u32::BITS);
+const SLOW: Field = CAUSES.then(u32::BITS);
+const FAILED: Field = Field::first(u32::BITS);
+const TOTAL: Field = FAILED.then(u32::BITS);
+
+impl Found {
+    const NOTHING: Self = Self(0, 0);
+
+    #[inline]
+    pub(crate) fn causes(self) -> Causes {
+        Causes(CAUSES.get(self.0) as u32)
+    }
+
+    pub(crate) fn tally(self) -> Tally {
+        Tally { total: TOTAL.get(self.1), failed: FAILED.get(self.1), slow: SLOW.get(self.0) }
+    }
+
+    /// Joins what the policy behind `count` others has found.
+    #[inline(always)]
+    fn and(self, other: Self, count: usize) -> Self {
+        if self.causes().and(other.causes()) == Causes::NONE { Self::NOTHING } else { self.join(other, count) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn join(self, other: Self, count: usize) -> Self {
+        let causes = self.causes().and(other.causes().behind(count));
+        let Self(marked, counts) = if self.causes() == Causes::NONE { other } else { self };
+        Self(marked & !CAUSES.max() | u64::from(causes.0), counts)
     }
 }
 
@@ -241,7 +298,7 @@ pub(crate) mod into {
 }
 
 pub(crate) mod engine {
-    use super::{Causes, Counts, CountsList, Kind, Period, Timestamp};
+    use super::{Causes, ConfigError, Counts, CountsList, Found, Kind, Period, Timestamp};
     use core::time::Duration;
 
     /// When a call was settled, read only if it is asked for.
@@ -267,24 +324,27 @@ pub(crate) mod engine {
         /// Whether a call that took so long is slow for any window.
         fn is_slow(&self, rules: &Self::Rules, elapsed: Duration) -> bool;
 
-        /// Counts an outcome, and says which causes hold after it.
-        fn record(&self, rules: &Self::Rules, period: Period<'_>, failed: bool, call: &impl Call) -> Causes;
-
-        /// Which causes hold at `now`, before any outcome that is recorded then.
-        fn holds(&self, rules: &Self::Rules, generation: u64, now: Timestamp) -> Causes;
+        /// Counts an outcome, and says which causes hold with it.
+        fn record(&self, rules: &Self::Rules, period: Period<'_>, failed: bool, call: &impl Call) -> Found;
 
         /// Told of every new generation, so that no tag gets so old that it looks new again when the generations
         /// wrap.
         fn begin(&self, period: Period<'_>);
 
-        /// Adds the counts of the closed generation as they are now.
-        fn live(&self, rules: &Self::Rules, generation: u64, now: Timestamp, list: &mut CountsList);
+        /// Adds the counts of the closed generation as they are now, and says which causes hold by them.
+        fn live(&self, rules: &Self::Rules, generation: u64, now: Timestamp, list: &mut CountsList) -> Causes;
 
         /// Publishes counts, one for each policy, as those at the beginning of the outage `generation`.
         fn publish(&self, generation: u64, counts: &mut dyn Iterator<Item = Counts>);
 
         /// The counts of the policy at `index` that were published for the outage `generation`, if they were.
         fn published(&self, rules: &Self::Rules, generation: u64, index: usize) -> Option<Counts>;
+
+        /// Whether a policy like `new` could have counted what this one has: only its thresholds differ.
+        fn admits(&self, rules: &Self::Rules, new: &Self, new_rules: &Self::Rules) -> Result<(), ConfigError>;
+
+        /// Takes over the thresholds of `new`, which it admits.
+        fn set_thresholds(&self, rules: &Self::Rules, new: &Self, new_rules: &Self::Rules);
 
         /// The threshold that the cause `kind` of the policy at `index` has crossed.
         fn limit(&self, rules: &Self::Rules, index: usize, kind: Kind) -> u32;
@@ -308,6 +368,16 @@ fn join_causes<const N: usize>(each: [(Causes, usize); N]) -> Causes {
     joined.0
 }
 
+/// The same for what was found.
+#[inline(always)]
+fn join_found<const N: usize>(each: [(Found, usize); N]) -> Found {
+    let mut joined = (Found::NOTHING, 0);
+    for (found, count) in each {
+        joined = (joined.0.and(found, joined.1), joined.1 + count);
+    }
+    joined.0
+}
+
 macro_rules! join {
     ($($name:ident $index:tt),+) => {
         impl<$($name: Policy),+> Engine for ($($name,)+) {
@@ -321,20 +391,16 @@ macro_rules! join {
             }
 
             #[inline(always)]
-            fn record(&self, rules: &Self::Rules, period: Period<'_>, failed: bool, call: &impl Call) -> Causes {
-                join_causes([$((self.$index.record(&rules.$index, period, failed, call), $name::COUNT)),+])
-            }
-
-            fn holds(&self, rules: &Self::Rules, generation: u64, now: Timestamp) -> Causes {
-                join_causes([$((self.$index.holds(&rules.$index, generation, now), $name::COUNT)),+])
+            fn record(&self, rules: &Self::Rules, period: Period<'_>, failed: bool, call: &impl Call) -> Found {
+                join_found([$((self.$index.record(&rules.$index, period, failed, call), $name::COUNT)),+])
             }
 
             fn begin(&self, period: Period<'_>) {
                 $(self.$index.begin(period);)+
             }
 
-            fn live(&self, rules: &Self::Rules, generation: u64, now: Timestamp, list: &mut CountsList) {
-                $(self.$index.live(&rules.$index, generation, now, list);)+
+            fn live(&self, rules: &Self::Rules, generation: u64, now: Timestamp, list: &mut CountsList) -> Causes {
+                join_causes([$((self.$index.live(&rules.$index, generation, now, list), $name::COUNT)),+])
             }
 
             fn publish(&self, generation: u64, counts: &mut dyn Iterator<Item = Counts>) {
@@ -351,6 +417,15 @@ macro_rules! join {
                 )+
                 _ = before;
                 None
+            }
+
+            fn admits(&self, rules: &Self::Rules, new: &Self, new_rules: &Self::Rules) -> Result<(), ConfigError> {
+                $(self.$index.admits(&rules.$index, &new.$index, &new_rules.$index)?;)+
+                Ok(())
+            }
+
+            fn set_thresholds(&self, rules: &Self::Rules, new: &Self, new_rules: &Self::Rules) {
+                $(self.$index.set_thresholds(&rules.$index, &new.$index, &new_rules.$index);)+
             }
 
             fn limit(&self, rules: &Self::Rules, index: usize, kind: Kind) -> u32 {

@@ -4,6 +4,7 @@ use core::fmt;
 use core::num::NonZeroU64;
 use core::time::Duration;
 
+use crate::policy::Tally;
 use crate::raw::gate::{Kind, Probes};
 use crate::time::Timestamp;
 
@@ -290,6 +291,12 @@ impl Counts {
         Self::new(PackedSpan::STREAK, 0, failures, failures, None)
     }
 
+    /// These counts as they were found by a policy.
+    fn holding(self, tally: Tally) -> Self {
+        let slow = self.slow().map_or(UNTIMED, |_| tally.slow);
+        Self { total: tally.total, failed: tally.failed, slow, ..self }
+    }
+
     /// What is counted over.
     #[must_use]
     pub const fn span(&self) -> Span {
@@ -357,6 +364,14 @@ impl CountsList {
         self.0.get(index).copied().flatten()
     }
 
+    /// The same, where the policy at `index` has found `tally`.
+    pub(crate) fn holding(mut self, index: usize, tally: Tally) -> Self {
+        if let Some(slot) = self.0.get_mut(index) {
+            *slot = slot.map(|counts| counts.holding(tally));
+        }
+        self
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = Counts> {
         self.0.into_iter().flatten()
     }
@@ -387,6 +402,11 @@ pub struct Trip {
 }
 
 impl Trip {
+    /// None for a kind of gate that is not an opening.
+    pub(crate) fn of(kind: Kind, limit: u32, counts: Option<Counts>) -> Option<Self> {
+        Some(Self { reason: Reason::of(kind)?, counts, limit })
+    }
+
     /// Why.
     #[must_use]
     pub const fn reason(&self) -> Reason {

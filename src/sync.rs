@@ -8,10 +8,10 @@ pub(crate) use model::thread_number;
 #[cfg(any(failfast_loom, failfast_shuttle))]
 #[allow(unreachable_pub, reason = "the models ask for faults")]
 pub use model::{AtomicU64, Fault, number_thread};
-/// For counts that nothing hangs on: the models need not see them.
-pub(crate) use portable_atomic::AtomicU32;
 #[cfg(not(any(failfast_loom, failfast_shuttle)))]
 pub(crate) use portable_atomic::AtomicU64;
+/// For counts that nothing hangs on, and numbers that each stand alone: the models need not see them.
+pub(crate) use portable_atomic::{AtomicU16, AtomicU32, AtomicU64 as AtomicNumber};
 
 pub(crate) use core::sync::atomic::Ordering;
 

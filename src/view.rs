@@ -2,12 +2,12 @@
 
 use core::time::Duration;
 
-use crate::breaker::CircuitBreaker;
+use crate::breaker::{CULPRIT, CircuitBreaker, LIMIT};
 use crate::clock::Clock;
 use crate::observer::Observer;
 use crate::policy::Policy;
 use crate::raw::gate::{Kind, Word};
-use crate::snapshot::{Counts, CountsList, Generation, Reason, Snapshot, State, Trip};
+use crate::snapshot::{CountsList, Generation, Reason, Snapshot, State, Trip};
 use crate::time::Timestamp;
 
 /// Looking. It changes nothing.
@@ -47,7 +47,9 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
         let mut trip = None;
         let mut since = Some(decided.time(now));
         match state {
-            State::Closed | State::MetricsOnly => self.policy.live(&self.rules, word.generation(), now, &mut counts),
+            State::Closed | State::MetricsOnly => {
+                self.policy.live(&self.rules, word.generation(), now, &mut counts);
+            }
             State::ForcedOpen | State::Disabled => {}
             State::Open | State::HalfOpen => {
                 counts = self.evidence(word);
@@ -103,13 +105,11 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
     pub(crate) fn trip_of_inline(&self, word: Word) -> Option<Trip> {
         let outage = self.gate.outage(word);
         let kind = if word.kind() == Kind::HalfOpen { outage?.kind } else { word.kind() };
-        let culprit = outage.and_then(|outage| Some((outage.start, self.note.read(outage.start)?)));
-        let index = culprit.map_or(0, |(_, culprit)| culprit.saturating_sub(1)) as usize;
-        let counts = culprit.and_then(|(start, _)| self.policy.published(&self.rules, start, index));
-        self.trip(kind, index, counts)
-    }
-
-    pub(crate) fn trip(&self, kind: Kind, index: usize, counts: Option<Counts>) -> Option<Trip> {
-        Some(Trip { reason: Reason::of(kind)?, counts, limit: self.policy.limit(&self.rules, index, kind) })
+        let noted = outage.and_then(|outage| Some((outage.start, self.note.read(outage.start)?)));
+        let (limit, counts) = noted.map_or((0, None), |(start, note)| {
+            let index = CULPRIT.get(note).saturating_sub(1) as usize;
+            (LIMIT.get(note) as u32, self.policy.published(&self.rules, start, index))
+        });
+        Trip::of(kind, limit, counts)
     }
 }

@@ -114,3 +114,26 @@ async fn an_outage_costs_a_few_commands() {
     // Trip, lease, close; and a few that asked for the lease at the same time.
     assert!((3..=23).contains(&commands), "{commands}");
 }
+
+#[tokio::test]
+async fn a_busy_server_takes_microseconds_for_a_look() {
+    let server = Server::start();
+    let mut fleets = Vec::new();
+    for _ in 0..10 {
+        let fleet = Fleet::connect(server.url()).poll(Duration::from_millis(100)).await.unwrap();
+        for number in 0..100 {
+            let breaker = Arc::new(CircuitBreaker::builder().build().unwrap());
+            fleet.join(&format!("service-{number:03}"), &breaker).unwrap();
+        }
+        fleets.push(fleet);
+    }
+    let mut meter = Meter { connection: server.connection(), asking_in: 0, asking_out: 0 };
+    eventually("all have looked", || meter.read().commands >= 2_000).await;
+    let (before, start) = (meter.read(), Instant::now());
+    eventually("their looks", || meter.read().commands - before.commands >= 10_000).await;
+    let after = meter.read();
+    let [rate, ..] = per_second(before, after, start.elapsed());
+    let each = (after.microseconds - before.microseconds) as f64 / (after.commands - before.commands) as f64;
+    println!("1000 breakers, {rate:.0} looks a second, {each:.1} us of the server each");
+    assert!(each < 200.0);
+}

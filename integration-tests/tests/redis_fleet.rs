@@ -27,11 +27,11 @@ async fn one_trip_opens_all_and_one_recovery_closes_all() {
     let admitted = AtomicU32::new(0);
     eventually("all closed", || {
         for node in &nodes {
-            if node.state() != State::Closed {
-                if let Ok(permit) = node.breaker.try_acquire() {
-                    admitted.fetch_add(1, Relaxed);
-                    permit.success();
-                }
+            if node.state() != State::Closed
+                && let Ok(permit) = node.breaker.try_acquire()
+            {
+                admitted.fetch_add(1, Relaxed);
+                permit.success();
             }
         }
         nodes.iter().all(|node| node.state() == State::Closed)

@@ -17,11 +17,9 @@ use failfast::{CircuitBreaker, OnTransition, State, Transition};
 use redis_support::{LONG, Server};
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().collect();
-    if let [_, role, url, tapped] = &arguments[..] {
-        if role == "node" {
-            return node(url, tapped == "tapped");
-        }
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let ["node", url, tapped] = arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        return node(url, tapped == "tapped");
     }
     for tapped in [true, false] {
         propagation(tapped);

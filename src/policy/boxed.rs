@@ -3,7 +3,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::engine::{Call, Engine};
-use super::{Causes, Consecutive, CountWindow, HeapBuckets, HeapCalls, Made, Period, Policy, Spec, TimeWindow};
+use super::{Causes, Consecutive, CountWindow, Found, HeapBuckets, HeapCalls, Made, Period, Policy, Spec, TimeWindow};
 use crate::error::{ConfigError, Value};
 use crate::policy::into::Sealed;
 use crate::raw::gate::Kind;
@@ -62,6 +62,16 @@ impl From<Spec<TimeWindow<HeapBuckets>>> for Rule {
     }
 }
 
+impl<A, B, C> Kinds<A, B, C> {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Consecutive(_) => "consecutive",
+            Self::Count(_) => "a count window",
+            Self::Time(_) => "a time window",
+        }
+    }
+}
+
 /// Does the same with whichever policy it is.
 macro_rules! each {
     ($policy:expr, |$made:ident| $what:expr) => {
@@ -73,11 +83,16 @@ macro_rules! each {
     };
 }
 
-impl BoxPolicy {
-    fn join(&self, causes_of: impl Fn(&Joined) -> Causes) -> Causes {
-        let each = self.0.iter().map(causes_of).enumerate();
-        each.fold(Causes::NONE, |joined, (index, causes)| joined.and(causes.behind(index)))
-    }
+/// Does the same with two that are of one kind.
+macro_rules! both {
+    ($pair:expr, |$old:ident, $new:ident| $what:expr, else $otherwise:block) => {
+        match $pair {
+            (Kinds::Consecutive($old), Kinds::Consecutive($new)) => $what,
+            (Kinds::Count($old), Kinds::Count($new)) => $what,
+            (Kinds::Time($old), Kinds::Time($new)) => $what,
+            ($old, $new) => $otherwise,
+        }
+    };
 }
 
 impl Engine for BoxPolicy {
@@ -90,12 +105,10 @@ impl Engine for BoxPolicy {
         self.0.iter().any(|policy| each!(policy, |made| made.policy.is_slow(&made.rules, elapsed)))
     }
 
-    fn record(&self, (): &(), period: Period<'_>, failed: bool, call: &impl Call) -> Causes {
-        self.join(|policy| each!(policy, |made| made.policy.record(&made.rules, period, failed, call)))
-    }
-
-    fn holds(&self, (): &(), generation: u64, now: Timestamp) -> Causes {
-        self.join(|policy| each!(policy, |made| made.policy.holds(&made.rules, generation, now)))
+    fn record(&self, (): &(), period: Period<'_>, failed: bool, call: &impl Call) -> Found {
+        self.0.iter().enumerate().fold(Found::NOTHING, |joined, (index, policy)| {
+            joined.and(each!(policy, |made| made.policy.record(&made.rules, period, failed, call)), index)
+        })
     }
 
     fn begin(&self, period: Period<'_>) {
@@ -104,10 +117,10 @@ impl Engine for BoxPolicy {
         }
     }
 
-    fn live(&self, (): &(), generation: u64, now: Timestamp, list: &mut CountsList) {
-        for policy in &self.0 {
-            each!(policy, |made| made.policy.live(&made.rules, generation, now, list));
-        }
+    fn live(&self, (): &(), generation: u64, now: Timestamp, list: &mut CountsList) -> Causes {
+        self.0.iter().enumerate().fold(Causes::NONE, |joined, (index, policy)| {
+            joined.and(each!(policy, |made| made.policy.live(&made.rules, generation, now, list)).behind(index))
+        })
     }
 
     fn publish(&self, generation: u64, counts: &mut dyn Iterator<Item = Counts>) {
@@ -118,6 +131,24 @@ impl Engine for BoxPolicy {
 
     fn published(&self, (): &(), generation: u64, index: usize) -> Option<Counts> {
         each!(self.0.get(index)?, |made| made.policy.published(&made.rules, generation, 0))
+    }
+
+    fn admits(&self, (): &(), new: &Self, (): &()) -> Result<(), ConfigError> {
+        let counts = [&self.0, &new.0].map(|policies| Value::Count(policies.len() as u64));
+        if self.0.len() != new.0.len() {
+            return Err(ConfigError::fixed("policies", counts[1], counts[0]));
+        }
+        self.0.iter().zip(&new.0).try_for_each(|pair| {
+            both!(pair, |old, new| old.policy.admits(&old.rules, &new.policy, &new.rules), else {
+                Err(ConfigError::fixed("policy.kind", Value::Kind(new.name()), Value::Kind(old.name())))
+            })
+        })
+    }
+
+    fn set_thresholds(&self, (): &(), new: &Self, (): &()) {
+        for pair in self.0.iter().zip(&new.0) {
+            both!(pair, |old, new| old.policy.set_thresholds(&old.rules, &new.policy, &new.rules), else { _ = (old, new) });
+        }
     }
 
     fn limit(&self, (): &(), index: usize, kind: Kind) -> u32 {

@@ -1,13 +1,13 @@
 use core::time::Duration;
 
 use super::engine::{Call, Engine};
-use super::{Causes, Period, Policy, Spec};
+use super::{Causes, Found, Period, Policy, Spec, Tally};
 use crate::error::{ConfigError, Value};
 use crate::raw::bits::{Field, GENERATION_BITS};
 use crate::raw::gate::Kind;
 use crate::raw::published::Published;
 use crate::snapshot::{Counts, CountsList};
-use crate::sync::{AtomicU64, Ordering, const_fn};
+use crate::sync::{AtomicU32, AtomicU64, Ordering, const_fn};
 use crate::time::Timestamp;
 
 // [ generation 20 | failures in a row 44 ]
@@ -30,6 +30,8 @@ const TAG: Field = STREAK.then(GENERATION_BITS);
 /// ```
 pub struct Consecutive {
     streak: AtomicU64,
+    /// What turns the limit that it was built with into the one that it has now, by exclusive or.
+    changed: AtomicU32,
     published: Published,
 }
 
@@ -48,8 +50,14 @@ impl Consecutive {
 
     const_fn! {
         fn empty() -> Self {
-            Self { streak: AtomicU64::new(0), published: Published::new() }
+            Self { streak: AtomicU64::new(0), changed: AtomicU32::new(0), published: Published::new() }
         }
+    }
+
+    #[inline]
+    fn limit(&self, built: u32) -> u32 {
+        // ORDERING: Relaxed, the number stands alone.
+        built ^ self.changed.load(Ordering::Relaxed)
     }
 
     fn streak(&self, generation: u64) -> u64 {
@@ -58,7 +66,7 @@ impl Consecutive {
         if TAG.get(word) == generation { STREAK.get(word) } else { 0 }
     }
 
-    #[inline(never)]
+    #[inline]
     fn add_failure(&self, period: Period<'_>) -> u64 {
         self.update(period, |streak| (streak + 1).min(STREAK.max()))
     }
@@ -89,6 +97,12 @@ impl Consecutive {
     }
 }
 
+#[inline]
+fn found(streak: u64, limit: u32) -> Found {
+    let causes = Causes::CONSECUTIVE.when(streak >= u64::from(limit));
+    causes.found_in(Tally { total: streak, failed: streak, slow: 0 })
+}
+
 impl Engine for Consecutive {
     type Draft = ();
     type Rules = u32;
@@ -100,9 +114,9 @@ impl Engine for Consecutive {
     }
 
     #[inline(always)]
-    fn record(&self, limit: &u32, period: Period<'_>, failed: bool, _: &impl Call) -> Causes {
+    fn record(&self, limit: &u32, period: Period<'_>, failed: bool, _: &impl Call) -> Found {
         if failed {
-            return Causes::CONSECUTIVE.when(self.add_failure(period) >= u64::from(*limit));
+            return found(self.add_failure(period), self.limit(*limit));
         }
         // ORDERING: Relaxed, nothing follows from a streak of 0 or of another generation, and the CAS decides
         // otherwise.
@@ -110,11 +124,7 @@ impl Engine for Consecutive {
         if STREAK.get(word) != 0 && TAG.get(word) == period.generation() {
             self.restart(period);
         }
-        Causes::NONE
-    }
-
-    fn holds(&self, limit: &u32, generation: u64, _: Timestamp) -> Causes {
-        Causes::CONSECUTIVE.when(self.streak(generation) >= u64::from(*limit))
+        Found::NOTHING
     }
 
     fn begin(&self, period: Period<'_>) {
@@ -125,8 +135,10 @@ impl Engine for Consecutive {
         self.published.keep_recent(period.generation());
     }
 
-    fn live(&self, _: &u32, generation: u64, _: Timestamp, list: &mut CountsList) {
-        list.push(Counts::streak(self.streak(generation)));
+    fn live(&self, limit: &u32, generation: u64, _: Timestamp, list: &mut CountsList) -> Causes {
+        let streak = self.streak(generation);
+        list.push(Counts::streak(streak));
+        found(streak, self.limit(*limit)).causes()
     }
 
     fn publish(&self, generation: u64, list: &mut dyn Iterator<Item = Counts>) {
@@ -139,8 +151,17 @@ impl Engine for Consecutive {
         self.published.read(generation).map(Counts::streak)
     }
 
-    fn limit(&self, limit: &u32, _: usize, _: Kind) -> u32 {
-        *limit
+    fn admits(&self, _: &u32, _: &Self, _: &u32) -> Result<(), ConfigError> {
+        Ok(())
+    }
+
+    fn set_thresholds(&self, built: &u32, _: &Self, limit: &u32) {
+        // ORDERING: Relaxed, as in `limit`.
+        self.changed.store(built ^ limit, Ordering::Relaxed);
+    }
+
+    fn limit(&self, built: &u32, _: usize, _: Kind) -> u32 {
+        self.limit(*built)
     }
 }
 

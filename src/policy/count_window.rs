@@ -1,8 +1,9 @@
 use core::time::Duration;
 
 use super::engine::{Call, Engine};
-use super::window::{Evidence, Tally, Window, WindowDraft, WindowRules};
-use super::{Causes, Period, Policy, Spec};
+use super::window::{Changed, Evidence, Window, WindowDraft, WindowRules};
+use super::{Causes, Found, Period, Policy, Spec, Tally};
+use crate::error::ConfigError;
 use crate::raw::bits::{Field, GENERATION_BITS};
 use crate::raw::gate::Kind;
 use crate::snapshot::{Counts, CountsList};
@@ -77,6 +78,7 @@ pub struct CountWindow<S: Calls = DefaultStorage> {
     head: AtomicU64,
     /// Failed and slow: the pair that the head names, and the one that may come next.
     base: [[AtomicU64; 2]; 2],
+    changed: Changed,
     evidence: Evidence,
     ring: S::Ring,
 }
@@ -391,6 +393,7 @@ impl<S: Calls> CountWindow<S> {
                     [AtomicU64::new(0), AtomicU64::new(0)],
                     [AtomicU64::new(0), AtomicU64::new(0)],
                 ],
+                changed: Changed::nothing(),
                 evidence: Evidence::new(),
                 ring,
             }
@@ -476,11 +479,12 @@ impl<S: Calls> CountWindow<S> {
     }
 
     /// Which causes hold under `head`.
-    fn causes(&self, rules: &WindowRules, head: Head) -> Causes {
+    fn judge(&self, rules: &WindowRules, head: Head) -> Found {
+        let now = self.changed.over(rules);
         // What was pushed out can only have made the counts smaller.
-        match rules.causes(self.tally(rules, head, Marks(0))) {
-            Causes::NONE => Causes::NONE,
-            _ => rules.causes(self.tally(rules, head, self.pushed_out(rules, head))),
+        match now.causes(self.tally(rules, head, Marks(0))) {
+            Causes::NONE => Found::NOTHING,
+            _ => now.judge(self.tally(rules, head, self.pushed_out(rules, head))),
         }
     }
 
@@ -540,28 +544,28 @@ impl<S: Calls> CountWindow<S> {
 
     /// Records an outcome; `old` is what the head was last seen to be.
     #[inline(never)]
-    fn record_at(&self, mut old: Head, rules: &WindowRules, period: Period<'_>, failed: bool, slow: bool) -> Causes {
+    fn record_at(&self, mut old: Head, rules: &WindowRules, period: Period<'_>, failed: bool, slow: bool) -> Found {
         loop {
             let head = if old.generation() == period.generation() {
                 old
             } else if period.is_current() {
                 Head::empty(period.generation())
             } else {
-                return Causes::NONE;
+                return Found::NOTHING;
             };
             // A closed breaker's window in which a cause holds has tripped it already.
             let only_sinks = !failed && !slow && head.is_full() && period.word.is_closed();
             if only_sinks && head.is_spotless() {
-                return Causes::NONE;
+                return Found::NOTHING;
             }
             let Some(head) = (if head.used() == CHUNK { self.turn(rules, head) } else { Some(head) }) else {
                 old = self.load();
                 continue;
             };
             let new = head.with(failed, slow);
-            let causes = if only_sinks { Causes::NONE } else { self.causes(rules, new) };
+            let found = if only_sinks { Found::NOTHING } else { self.judge(rules, new) };
             match self.exchange(old, new) {
-                Ok(()) => return causes,
+                Ok(()) => return found,
                 Err(current) => old = current,
             }
         }
@@ -575,32 +579,28 @@ impl<S: Calls> Engine for CountWindow<S> {
     const COUNT: usize = 1;
 
     fn is_slow(&self, rules: &WindowRules, elapsed: Duration) -> bool {
-        rules.is_slow(elapsed)
+        self.changed.is_slow(rules, elapsed)
     }
 
     #[inline(always)]
-    fn record(&self, rules: &WindowRules, period: Period<'_>, failed: bool, call: &impl Call) -> Causes {
-        let slow = call.is_timed() && rules.was_slow(call);
+    fn record(&self, rules: &WindowRules, period: Period<'_>, failed: bool, call: &impl Call) -> Found {
+        let slow = self.changed.was_slow(rules, call);
         let mut head = self.load();
         if !failed && !slow && head.generation() == period.generation() {
             // One more success for a full window of nothing else: it stays what it is.
             if head.is_spotless() {
-                return Causes::NONE;
+                return Found::NOTHING;
             }
             // As in `record_at`, where there is no more to it.
             let only_sinks = head.is_full() && period.word.is_closed();
             if only_sinks && head.used() < CHUNK {
                 match self.exchange(head, head.with(false, false)) {
-                    Ok(()) => return Causes::NONE,
+                    Ok(()) => return Found::NOTHING,
                     Err(current) => head = current,
                 }
             }
         }
         self.record_at(head, rules, period, failed, slow)
-    }
-
-    fn holds(&self, rules: &WindowRules, generation: u64, _: Timestamp) -> Causes {
-        rules.causes(self.tally_of(rules, generation))
     }
 
     fn begin(&self, period: Period<'_>) {
@@ -612,8 +612,11 @@ impl<S: Calls> Engine for CountWindow<S> {
         self.evidence.keep_recent(period.generation());
     }
 
-    fn live(&self, rules: &WindowRules, generation: u64, _: Timestamp, list: &mut CountsList) {
-        list.push(rules.counts(self.tally_of(rules, generation)));
+    fn live(&self, rules: &WindowRules, generation: u64, _: Timestamp, list: &mut CountsList) -> Causes {
+        let tally = self.tally_of(rules, generation);
+        let rules = self.changed.over(rules);
+        list.push(rules.counts(tally));
+        rules.causes(tally)
     }
 
     fn publish(&self, generation: u64, counts: &mut dyn Iterator<Item = Counts>) {
@@ -621,11 +624,19 @@ impl<S: Calls> Engine for CountWindow<S> {
     }
 
     fn published(&self, rules: &WindowRules, generation: u64, _: usize) -> Option<Counts> {
-        self.evidence.read(generation).map(|tally| rules.counts(tally))
+        self.evidence.read(generation).map(|tally| self.changed.over(rules).counts(tally))
+    }
+
+    fn admits(&self, rules: &WindowRules, _: &Self, new: &WindowRules) -> Result<(), ConfigError> {
+        rules.admits(new)
+    }
+
+    fn set_thresholds(&self, rules: &WindowRules, _: &Self, new: &WindowRules) {
+        self.changed.set(rules, new);
     }
 
     fn limit(&self, rules: &WindowRules, _: usize, kind: Kind) -> u32 {
-        rules.limit(kind)
+        self.changed.over(rules).limit(kind)
     }
 }
 

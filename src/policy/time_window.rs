@@ -1,8 +1,9 @@
 use core::time::Duration;
 
 use super::engine::{Call, Engine};
-use super::window::{Evidence, Tally, Window, WindowDraft, WindowRules};
-use super::{Causes, Period, Policy, Spec};
+use super::window::{Changed, Evidence, Window, WindowDraft, WindowRules};
+use super::{Causes, Found, Period, Policy, Spec, Tally};
+use crate::error::ConfigError;
 use crate::raw::bits::{Field, GENERATION_BITS};
 use crate::raw::gate::Kind;
 use crate::snapshot::{Counts, CountsList};
@@ -67,6 +68,7 @@ pub struct TimeWindow<S: Buckets = DefaultStorage> {
     trouble: AtomicU64,
     /// The bucket, and the trouble, at which a verdict found that successes cannot bring a cause about.
     quiet: AtomicU64,
+    changed: Changed,
     evidence: Evidence,
     cells: S::Cells,
 }
@@ -138,8 +140,9 @@ struct Row<const B: usize> {
     apart: [u64; APART],
 }
 
-/// So many words are a cache line.
-const APART: usize = 8;
+/// With two buckets or more this puts a cache line of 8 words between the same cells of two stripes. A single bucket's
+/// may share a line with the next stripe's, once in 8 times.
+const APART: usize = 6;
 
 impl<const B: usize, const S: usize> Buckets for InlineBuckets<B, S> {
     type Cells = InlineCells<B, S>;
@@ -289,7 +292,7 @@ impl TimeWindow<HeapBuckets> {
 impl Spec<TimeWindow<HeapBuckets>> {
     /// In how many stripes successes are counted, from 1 (the default) to 1024, rounded up to a power of two. Threads are spread over them (feature
     /// `std`), so that with one for each core that calls at the same time, no two contend for a cache line. A stripe
-    /// costs 8 bytes a bucket, and 64 that keep it apart from the next one.
+    /// costs 8 bytes a bucket, and 48 that keep it apart from the next one.
     ///
     /// ```
     /// use failfast::{CircuitBreaker, TimeWindow};
@@ -350,6 +353,7 @@ impl<S: Buckets> TimeWindow<S> {
                 // Of no generation that a new breaker comes to soon.
                 trouble: AtomicU64::new(TROUBLE_TAG.put(u64::MAX)),
                 quiet: AtomicU64::new(0),
+                changed: Changed::nothing(),
                 evidence: Evidence::new(),
                 cells,
             }
@@ -516,7 +520,7 @@ impl<S: Buckets> TimeWindow<S> {
     }
 
     #[inline(never)]
-    fn record_trouble(&self, rules: &WindowRules, period: Period<'_>, failed: bool, slow: bool, now: u64) -> Causes {
+    fn record_trouble(&self, rules: &WindowRules, period: Period<'_>, failed: bool, slow: bool, now: u64) -> Found {
         let mine = self.enter(rules, now);
         let row = if failed { self.cells.failed() } else { self.successes() };
         self.count(rules, period, mine, row);
@@ -530,38 +534,39 @@ impl<S: Buckets> TimeWindow<S> {
     /// Which causes hold, after an outcome in the bucket `latest`. The window is looked at only while an outcome can bring
     /// one about: while there is trouble in it, and that is new, or a bucket has left, or `min_calls` is to be reached.
     #[inline]
-    fn verdict(&self, rules: &WindowRules, generation: u64, latest: Position) -> Causes {
+    fn verdict(&self, rules: &WindowRules, generation: u64, latest: Position) -> Found {
         // ORDERING: Acquire, pairs with `note_trouble`.
         let trouble = self.trouble.load(Ordering::Acquire);
         if TROUBLE_TAG.get(trouble) != generation {
-            return Causes::NONE;
+            return Found::NOTHING;
         }
         let bucket = latest.bucket(rules);
         let age = bucket.wrapping_sub(BUCKET.get(trouble)) & BUCKET.max();
         let here = trouble & !BUCKET.put(u64::MAX) | BUCKET.put(bucket);
         // ORDERING: Relaxed, nothing else follows from it: a verdict more or less among calls that overlap.
         if age >= u64::from(rules.size) || self.quiet.load(Ordering::Relaxed) == here {
-            return Causes::NONE;
+            return Found::NOTHING;
         }
         self.look(rules, generation, latest, here)
     }
 
     /// Which causes hold; `here` is the trouble, as of the latest bucket.
     #[inline(never)]
-    fn look(&self, rules: &WindowRules, generation: u64, latest: Position, here: u64) -> Causes {
+    fn look(&self, rules: &WindowRules, generation: u64, latest: Position, here: u64) -> Found {
         let newest = latest.bucket(rules);
         let (failed, slow) = self.troubles(rules, latest, newest, generation);
-        let (causes, quiet) = if rules.may_hold(failed, slow) {
+        let now = self.changed.over(rules);
+        let (found, quiet) = if now.may_hold(failed, slow) {
             let tally = self.tally((failed, slow), rules, latest, newest, generation);
-            (rules.causes(tally), rules.only_sinks(tally))
+            (now.judge(tally), now.only_sinks(tally))
         } else {
-            (Causes::NONE, true)
+            (Found::NOTHING, true)
         };
-        if causes == Causes::NONE && quiet {
+        if found.causes() == Causes::NONE && quiet {
             // ORDERING: Relaxed, as above. It names the trouble that it was found at, so one that comes late is void.
             self.quiet.store(here, Ordering::Relaxed);
         }
-        causes
+        found
     }
 }
 
@@ -572,12 +577,12 @@ impl<S: Buckets> Engine for TimeWindow<S> {
     const COUNT: usize = 1;
 
     fn is_slow(&self, rules: &WindowRules, elapsed: Duration) -> bool {
-        rules.is_slow(elapsed)
+        self.changed.is_slow(rules, elapsed)
     }
 
     #[inline(always)]
-    fn record(&self, rules: &WindowRules, period: Period<'_>, failed: bool, call: &impl Call) -> Causes {
-        let slow = call.is_timed() && rules.was_slow(call);
+    fn record(&self, rules: &WindowRules, period: Period<'_>, failed: bool, call: &impl Call) -> Found {
+        let slow = self.changed.was_slow(rules, call);
         let now = call.now().as_nanos();
         if failed || slow {
             return self.record_trouble(rules, period, failed, slow, now);
@@ -587,16 +592,15 @@ impl<S: Buckets> Engine for TimeWindow<S> {
         self.verdict(rules, period.generation(), mine)
     }
 
-    fn holds(&self, rules: &WindowRules, generation: u64, now: Timestamp) -> Causes {
-        rules.causes(self.tally_at(rules, generation, now))
-    }
-
     fn begin(&self, period: Period<'_>) {
         self.evidence.keep_recent(period.generation());
     }
 
-    fn live(&self, rules: &WindowRules, generation: u64, now: Timestamp, list: &mut CountsList) {
-        list.push(rules.counts(self.tally_at(rules, generation, now)));
+    fn live(&self, rules: &WindowRules, generation: u64, now: Timestamp, list: &mut CountsList) -> Causes {
+        let tally = self.tally_at(rules, generation, now);
+        let rules = self.changed.over(rules);
+        list.push(rules.counts(tally));
+        rules.causes(tally)
     }
 
     fn publish(&self, generation: u64, counts: &mut dyn Iterator<Item = Counts>) {
@@ -604,11 +608,21 @@ impl<S: Buckets> Engine for TimeWindow<S> {
     }
 
     fn published(&self, rules: &WindowRules, generation: u64, _: usize) -> Option<Counts> {
-        self.evidence.read(generation).map(|tally| rules.counts(tally))
+        self.evidence.read(generation).map(|tally| self.changed.over(rules).counts(tally))
+    }
+
+    fn admits(&self, rules: &WindowRules, _: &Self, new: &WindowRules) -> Result<(), ConfigError> {
+        rules.admits(new)
+    }
+
+    fn set_thresholds(&self, rules: &WindowRules, _: &Self, new: &WindowRules) {
+        self.changed.set(rules, new);
+        // ORDERING: Relaxed, as in `look`, which may bring back what the old thresholds made quiet, until the next trouble.
+        self.quiet.store(0, Ordering::Relaxed);
     }
 
     fn limit(&self, rules: &WindowRules, _: usize, kind: Kind) -> u32 {
-        rules.limit(kind)
+        self.changed.over(rules).limit(kind)
     }
 }
 

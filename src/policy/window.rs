@@ -3,13 +3,14 @@
 use core::time::Duration;
 
 use super::engine::{Call, Engine};
-use super::{Causes, Policy, Spec};
+use super::{Causes, Found, Policy, Spec, Tally};
 use crate::config::LONGEST;
 use crate::error::{ConfigError, Value};
+use crate::raw::bits::Field;
 use crate::raw::gate::Kind;
 use crate::raw::published::Published;
 use crate::snapshot::{Counts, HUNDRED_PERCENT, PackedSpan};
-use crate::sync::const_fn;
+use crate::sync::{AtomicNumber, Ordering, const_fn};
 use crate::time::saturating_nanos;
 
 /// The default of `min_calls`: below ten calls a rate says little.
@@ -76,12 +77,104 @@ pub struct WindowRules {
     pub(super) bucket: u64,
     /// A count window's calls, a time window's buckets.
     pub(super) size: u32,
-    min_calls: u32,
     failures: u32,
-    failure_rate: u32,
-    slow_call_rate: u32,
+    failure_rate: Rate,
+    slow_call_rate: Rate,
     /// In nanoseconds; without a limit, no call takes longer.
     slow_call_limit: u64,
+}
+
+/// The rate at which to trip, and the calls from which on it is known: `[min_calls 32 | limit 32]`.
+#[derive(Clone, Copy)]
+struct Rate(u64);
+
+const LIMIT: Field = Field::first(u32::BITS);
+const MIN_CALLS: Field = LIMIT.then(u32::BITS);
+
+impl Rate {
+    const fn new(limit: u32, min_calls: u32) -> Self {
+        Self(LIMIT.put(limit as u64) | MIN_CALLS.put(min_calls as u64))
+    }
+
+    const fn limit(self) -> u32 {
+        LIMIT.get(self.0) as u32
+    }
+
+    const fn min_calls(self) -> u32 {
+        MIN_CALLS.get(self.0) as u32
+    }
+
+    fn reached(self, count: u64, total: u64) -> bool {
+        self.limit() != NONE
+            && total >= u64::from(self.min_calls())
+            && u128::from(count) * u128::from(HUNDRED_PERCENT) >= u128::from(self.limit()) * u128::from(total)
+    }
+}
+
+impl core::fmt::Debug for Rate {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Rate").field("limit", &self.limit()).field("min_calls", &self.min_calls()).finish()
+    }
+}
+
+/// What the thresholds were changed to since the breaker was built: each as what turns the old number into the new one by
+/// exclusive or, so that it is 0 for a constant, and costs the hot path no branch. Numbers that stand alone, except that a
+/// rate and its `min_calls` must agree, and so share one.
+pub(super) struct Changed {
+    failures: AtomicNumber,
+    failure_rate: AtomicNumber,
+    slow_call_rate: AtomicNumber,
+    slow_call_limit: AtomicNumber,
+}
+
+impl Changed {
+    pub(super) const fn nothing() -> Self {
+        Self {
+            failures: AtomicNumber::new(0),
+            failure_rate: AtomicNumber::new(0),
+            slow_call_rate: AtomicNumber::new(0),
+            slow_call_limit: AtomicNumber::new(0),
+        }
+    }
+
+    pub(super) fn set(&self, built: &WindowRules, new: &WindowRules) {
+        // ORDERING: Relaxed, as in `read`.
+        self.failures.store(u64::from(built.failures ^ new.failures), Ordering::Relaxed);
+        self.failure_rate.store(built.failure_rate.0 ^ new.failure_rate.0, Ordering::Relaxed);
+        self.slow_call_rate.store(built.slow_call_rate.0 ^ new.slow_call_rate.0, Ordering::Relaxed);
+        self.slow_call_limit.store(built.slow_call_limit ^ new.slow_call_limit, Ordering::Relaxed);
+    }
+
+    /// The rules that a window was built with, with the thresholds that they have now. Whether a call is slow is asked of
+    /// [`is_slow`](Self::is_slow).
+    #[inline]
+    pub(super) fn over(&self, built: &WindowRules) -> WindowRules {
+        let mut rules = *built;
+        rules.failures ^= Self::read(&self.failures) as u32;
+        rules.failure_rate.0 ^= Self::read(&self.failure_rate);
+        if built.is_timed() {
+            rules.slow_call_rate.0 ^= Self::read(&self.slow_call_rate);
+        }
+        rules
+    }
+
+    #[inline]
+    pub(super) fn is_slow(&self, built: &WindowRules, elapsed: Duration) -> bool {
+        saturating_nanos(elapsed) > built.slow_call_limit ^ Self::read(&self.slow_call_limit)
+    }
+
+    /// Whether a call that was timed was slow. It may have been timed for another policy, and only that one reads the
+    /// clock once more.
+    #[inline(always)]
+    pub(super) fn was_slow(&self, built: &WindowRules, call: &impl Call) -> bool {
+        call.is_timed() && built.is_timed() && self.is_slow(built, call.elapsed())
+    }
+
+    #[inline]
+    fn read(number: &AtomicNumber) -> u64 {
+        // ORDERING: Relaxed, each number is right by itself, the old one or the new one.
+        number.load(Ordering::Relaxed)
+    }
 }
 
 /// The most calls that a count window can hold; [`CountWindow`](crate::CountWindow) has the fields that say so.
@@ -167,7 +260,7 @@ impl<P: Window> Spec<P> {
 
     const fn checked(self) -> Self {
         let rules = self.draft.check();
-        let timed = matches!(rules, Ok(WindowRules { slow_call_rate: 1.., .. }));
+        let timed = matches!(rules, Ok(rules) if rules.is_timed());
         Spec { draft: self.draft, rules, timed }
     }
 }
@@ -247,7 +340,9 @@ impl WindowDraft {
             let legal = "must have at least one of failures, failure_rate and slow_calls";
             return Err(ConfigError::new("window.thresholds", Missing, legal));
         }
-        Ok(WindowRules { bucket, size, min_calls, failures, failure_rate, slow_call_rate, slow_call_limit })
+        let failure_rate = Rate::new(failure_rate, min_calls);
+        let slow_call_rate = Rate::new(slow_call_rate, min_calls);
+        Ok(WindowRules { bucket, size, failures, failure_rate, slow_call_rate, slow_call_limit })
     }
 }
 
@@ -272,53 +367,74 @@ const fn rate(percent: f64) -> Option<u32> {
 
 impl WindowRules {
     #[inline]
-    pub(super) fn is_timed(&self) -> bool {
-        self.slow_call_rate != NONE
+    pub(super) const fn is_timed(&self) -> bool {
+        self.slow_call_rate.limit() != NONE
     }
 
-    #[inline]
-    pub(super) fn is_slow(&self, elapsed: Duration) -> bool {
-        saturating_nanos(elapsed) > self.slow_call_limit
+    /// Whether the thresholds of a window built with these rules can become those of `new`: it counts over the same, and
+    /// times calls if it needs that.
+    pub(super) fn admits(&self, new: &Self) -> Result<(), ConfigError> {
+        let fixed = |field, [built, new]: [Value; 2]| Err(ConfigError::fixed(field, new, built));
+        let sizes = [self.size, new.size].map(|size| Value::Count(size.into()));
+        let lengths = [self, new].map(|rules| Value::Time(Duration::from_nanos(rules.length())));
+        match self.bucket {
+            0 if self.size != new.size => fixed("window.calls", sizes),
+            0 => Ok(()),
+            _ if self.length() != new.length() => fixed("window.length", lengths),
+            _ if self.size != new.size => fixed("window.buckets", sizes),
+            _ => Ok(()),
+        }?;
+        if new.is_timed() && !self.is_timed() {
+            let legal = "must not be set: the breaker was built without, and does not time its calls";
+            let percent = f64::from(new.slow_call_rate.limit()) * 100.0 / f64::from(HUNDRED_PERCENT);
+            return Err(ConfigError::new("window.slow_call_rate", Value::Percent(percent), legal));
+        }
+        Ok(())
     }
 
-    /// Whether a call that was timed was slow. It may have been timed for another policy, and only that one reads the
-    /// clock once more.
-    #[inline]
-    pub(super) fn was_slow(&self, call: &impl Call) -> bool {
-        self.is_timed() && self.is_slow(call.elapsed())
+    /// The length of a time window in nanoseconds.
+    fn length(&self) -> u64 {
+        self.bucket * u64::from(self.size)
     }
 
     /// Which thresholds these counts have reached.
+    pub(super) fn judge(&self, tally: Tally) -> Found {
+        match self.causes(tally) {
+            Causes::NONE => Found::NOTHING,
+            causes => causes.found_in(tally),
+        }
+    }
+
+    /// The same, without the counts.
     pub(super) fn causes(&self, tally: Tally) -> Causes {
-        let reaches = |rate: u32, count: u64| {
-            rate != NONE
-                && tally.total >= u64::from(self.min_calls)
-                && u128::from(count) * u128::from(HUNDRED_PERCENT) >= u128::from(rate) * u128::from(tally.total)
-        };
-        let many = self.failures != NONE && tally.failed >= u64::from(self.failures);
-        let failures = Causes::FAILURES.when(many);
-        let failure_rate = Causes::FAILURE_RATE.when(reaches(self.failure_rate, tally.failed));
-        let slow_call_rate = Causes::SLOW_CALL_RATE.when(reaches(self.slow_call_rate, tally.slow));
+        let failures = Causes::FAILURES.when(self.too_many(tally.failed));
+        let failure_rate = Causes::FAILURE_RATE.when(self.failure_rate.reached(tally.failed, tally.total));
+        let slow_call_rate = Causes::SLOW_CALL_RATE.when(self.slow_call_rate.reached(tally.slow, tally.total));
         failures.and(failure_rate).and(slow_call_rate)
+    }
+
+    fn too_many(&self, failed: u64) -> bool {
+        self.failures != NONE && failed >= u64::from(self.failures)
     }
 
     /// Whether with so many failed and slow calls any cause can hold, however many succeeded: a rate is highest at the
     /// fewest calls of which it is known.
     pub(super) fn may_hold(&self, failed: u64, slow: u64) -> bool {
-        self.causes(Tally { total: u64::from(self.min_calls), failed, slow }) != Causes::NONE
+        let at_its_highest = |rate: Rate, count| rate.reached(count, u64::from(rate.min_calls()));
+        self.too_many(failed) || at_its_highest(self.failure_rate, failed) || at_its_highest(self.slow_call_rate, slow)
     }
 
     /// Whether more successes alone cannot make one of these counts a cause, if none is one now: rates only sink from
     /// `min_calls` on.
     pub(super) fn only_sinks(&self, tally: Tally) -> bool {
-        tally.total >= u64::from(self.min_calls)
+        tally.total >= u64::from(self.failure_rate.min_calls().max(self.slow_call_rate.min_calls()))
     }
 
     pub(super) fn limit(&self, kind: Kind) -> u32 {
         match kind {
             Kind::Failures => self.failures,
-            Kind::SlowCallRate => self.slow_call_rate,
-            _ => self.failure_rate,
+            Kind::SlowCallRate => self.slow_call_rate.limit(),
+            _ => self.failure_rate.limit(),
         }
     }
 
@@ -326,18 +442,10 @@ impl WindowRules {
         let Tally { total, failed, slow } = tally;
         let span = match self.bucket {
             0 => PackedSpan::calls(self.size),
-            bucket => PackedSpan::time(bucket * u64::from(self.size)),
+            _ => PackedSpan::time(self.length()),
         };
-        Counts::new(span, self.min_calls, total, failed, self.is_timed().then_some(slow))
+        Counts::new(span, self.failure_rate.min_calls(), total, failed, self.is_timed().then_some(slow))
     }
-}
-
-/// What is in a window.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Tally {
-    pub(super) total: u64,
-    pub(super) failed: u64,
-    pub(super) slow: u64,
 }
 
 /// A window's tally as it was when an outage began.

@@ -99,3 +99,21 @@ fn late_evidence() {
         assert!(states == [State::Open] || states == [State::Open, State::Closed, State::Open], "{states:?}");
     });
 }
+
+/// A success restarts the streak between the failure that completes it and what is told of the trip: the evidence is what
+/// the failure found, and not what the success has left of it.
+#[test]
+fn a_success_behind_the_last_failure() {
+    explore("a success behind the last failure", Orders::Bound(3), &[Fault::SplitCas, Fault::BlindCas], || {
+        let (breaker, log) = breaker(1);
+        let failing = breaker.try_acquire_owned().unwrap();
+        let [succeeding, also_failing] = [(); 2].map(|()| breaker.try_acquire_owned().unwrap());
+        let others = [thread::spawn(move || succeeding.success()), thread::spawn(move || also_failing.failure())];
+        failing.failure();
+        others.into_iter().for_each(|other| other.join().unwrap());
+        assert_eq!(log.states(State::Closed), [State::Open]);
+        let told = log.transitions()[0].trip().unwrap().counts().unwrap().failed();
+        assert!((1..=2).contains(&told), "{told}");
+        assert_eq!(breaker.snapshot().consecutive_failures(), Some(told));
+    });
+}

@@ -1,6 +1,7 @@
 //! The count window: outcomes that meet where a chunk is finished and the next one begins.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use failfast::{CircuitBreaker, CountWindow, Fault, HeapCalls, State};
 use loom_tests::{Orders, Time, explore, thread};
@@ -58,6 +59,35 @@ fn two_outcomes_in_a_window_of_two() {
         assert_eq!(breaker.snapshot().window().failed(), 1);
         breaker.try_acquire().unwrap().success();
         assert_eq!(breaker.snapshot().window().failed(), 0);
+    });
+}
+
+/// A slow failure meets a slow success where a chunk ends: each slow call is counted once, by whichever of them turns it.
+#[test]
+fn two_slow_calls_across_a_chunk() {
+    explore("two slow calls across a chunk", Orders::All, &[Fault::SplitCas, Fault::BlindCas], || {
+        let time = Arc::new(Time::default());
+        let breaker = CircuitBreaker::builder()
+            .policy(CountWindow::over(8).failures(8).slow_calls(Duration::from_millis(1), 100.0))
+            .clock(time.clone())
+            .build()
+            .unwrap();
+        let breaker = Arc::new(breaker);
+        record(&breaker, &[false; 6]);
+        let slow = [(); 2].map(|()| breaker.try_acquire_owned().unwrap());
+        time.set(2);
+        let [failing, succeeding] = slow;
+        let others = [thread::spawn(move || failing.failure()), thread::spawn(move || succeeding.success())];
+        others.into_iter().for_each(|other| other.join().unwrap());
+        let slow_and_failed = || {
+            let window = breaker.snapshot().window();
+            (window.slow(), window.failed())
+        };
+        assert_eq!(slow_and_failed(), (Some(2), 1));
+        record(&breaker, &[false; 6]);
+        assert_eq!(slow_and_failed(), (Some(2), 1));
+        record(&breaker, &[false; 2]);
+        assert_eq!(slow_and_failed(), (Some(0), 0));
     });
 }
 

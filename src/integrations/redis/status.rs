@@ -70,22 +70,21 @@ impl Agreed {
     /// Who set it by hand, and why.
     #[must_use]
     pub fn by_hand(&self) -> Option<(&str, &str)> {
-        self.0.is_by_hand().then(|| (&*self.0.who, &*self.0.why))
+        (self.0.reason == Some(Reason::ByHand)).then_some((&*self.0.who, &*self.0.why))
     }
 }
 
 impl fmt::Display for Agreed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Record { state, reason, node, who, why, .. } = &self.0;
+        let Record { epoch, state, reason, node, .. } = &self.0;
         write!(f, "{state}")?;
-        if let Some((who, why)) = self.by_hand() {
-            return write!(f, " by {who} ({why}) on {node}");
-        }
-        if !who.is_empty() {
-            return write!(f, " by {who} ({why})");
-        }
-        if let Some(reason) = reason {
-            write!(f, ": {reason} on {node}")?;
+        match (self.by_hand(), reason) {
+            (Some(("", _)), _) => write!(f, " by hand on {node}")?,
+            (Some((who, "")), _) => write!(f, " by {who} on {node}")?,
+            (Some((who, why)), _) => write!(f, " by {who} ({why}) on {node}")?,
+            (None, Some(reason)) => write!(f, ": {reason} on {node}")?,
+            (None, None) if *epoch == 0 => f.write_str(", nothing is known")?,
+            (None, None) => write!(f, " by probes on {node}")?,
         }
         self.remaining().map_or(Ok(()), |wait| write!(f, "; probes in {wait:?}"))
     }

@@ -52,7 +52,7 @@ fn cases() -> String {
         let policies: Vec<String> = files[0].iter().map(storage).collect();
         let (kept, rare) = files[0].drain(..).partition(|case| {
             let storage = storage(case);
-            policies.iter().filter(|other| **other == storage).count() >= 6
+            policies.iter().filter(|other| **other == storage).count() >= 7
         });
         let rare: Vec<Value> = rare;
         files = vec![kept];
