@@ -35,6 +35,8 @@ pub(crate) struct Figures {
     pub probes_without_store: usize,
     /// The most nodes that were half-open at the same time while the store was there for all.
     pub probing_at_once: usize,
+    /// The most probes of one half-open period of one node: the breaker's budget.
+    pub probes_of_a_period: usize,
 
     /// How long a rejection took, with the store, and while it was gone.
     pub rejection: Percentiles,
@@ -96,6 +98,7 @@ impl Figures {
             probes_while_down: probes(down),
             probes_without_store: probes((without_store.0, without_store.1.min(down.1))),
             probing_at_once: with_store.into_iter().map(|span| probing_at_once(plan, run, span)).max().unwrap_or(0),
+            probes_of_a_period: probes_of_a_period(run),
             rejection: rejections(run, &with_store),
             rejection_without_store: rejections(run, &[store_gone]),
             unexplained: run.calls.iter().filter(|(node, call)| is_unexplained(run, *node, call)).count(),
@@ -141,6 +144,19 @@ fn probing_at_once(plan: &Plan, run: &Run, span: Span) -> usize {
         }
     }
     most
+}
+
+fn probes_of_a_period(run: &Run) -> usize {
+    let begins: Vec<_> = run.moves.iter().filter(|moved| moved.to == State::HalfOpen).collect();
+    let mut probes = vec![0; begins.len()];
+    for arrival in run.arrivals.iter().filter(|arrival| arrival.probe) {
+        // It may arrive when the period is over already.
+        let period = begins.iter().rposition(|begin| begin.node == arrival.node && begin.at <= arrival.at);
+        if let Some(period) = period {
+            probes[period] += 1;
+        }
+    }
+    probes.into_iter().max().unwrap_or(0)
 }
 
 fn calls(run: &Run, span: Span, ending: Ending) -> impl Iterator<Item = &(usize, Call)> {
@@ -198,6 +214,7 @@ pub(crate) fn table(plan: &Plan, figures: &[Figures; 3]) -> String {
     text += &row("    probes", &|f| grouped(f.probes_while_down));
     text += &row("      of these while the store was gone", &|f| shared(f, grouped(f.probes_without_store)));
     text += &row("  nodes probing at the same time, at most", &|f| grouped(f.probing_at_once));
+    text += &row("  probes of one half-open period, at most", &|f| grouped(f.probes_of_a_period));
     text += "the store is gone in the midst of it\n";
     text += &row("  a rejection with it, p50, p99", &|f| pair(&f.rejection));
     text += &row("  a rejection without it, p50, p99", &|f| shared(f, pair(&f.rejection_without_store)));
@@ -242,6 +259,7 @@ fn object(figures: &Figures) -> String {
         ("probes_while_down", f.probes_while_down.to_string()),
         ("probes_without_store", f.probes_without_store.to_string()),
         ("probing_at_once", f.probing_at_once.to_string()),
+        ("probes_of_a_period", f.probes_of_a_period.to_string()),
         ("rejected_p50_us", us(f.rejection.p50)),
         ("rejected_p99_us", us(f.rejection.p99)),
         ("rejected_without_store_p50_us", us(f.rejection_without_store.p50)),
