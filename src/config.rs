@@ -28,6 +28,7 @@ pub(crate) const LONGEST: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum OnMaxWait {
     /// The next call begins a new half-open period, with all its probes. Lost probes cannot keep a healthy
@@ -202,18 +203,27 @@ impl Config {
         self
     }
 
-    pub(crate) const fn check(&self) -> Result<(), ConfigError> {
+    /// Checks every number, as building a breaker from it does.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the first field that is out of its range, its value and the range.
+    ///
+    /// ```
+    /// let error = failfast::Config::new().probes(0).check().unwrap_err();
+    /// assert_eq!(error.to_string(), "half_open.probes is 0: must be from 1 to 16383");
+    /// ```
+    pub const fn check(&self) -> Result<(), ConfigError> {
         use Value::{Count, Factor, Percent, State as StateValue, Time};
         let Self { base, multiplier, jitter, probes, max_wait, .. } = *self;
         if !is_wait(base) {
-            return Err(ConfigError::new("open.base", Time(base), "must be more than 0 and at most 3650 days"));
+            return Err(ConfigError::new("open.for", Time(base), "must be more than 0 and at most 3650 days"));
         }
         if !(multiplier >= 1.0 && multiplier <= 4000.0) {
-            return Err(ConfigError::new("open.multiplier", Factor(multiplier), "must be from 1 to 4000"));
+            return Err(ConfigError::new("open.backoff", Factor(multiplier), "must be from 1 to 4000"));
         }
         let max = self.max_or_default();
         if !is_wait(max) || max.as_nanos() < base.as_nanos() {
-            let error = ConfigError::new("open.max", Time(max), "must be at most 3650 days and at least open.base");
+            let error = ConfigError::new("open.max", Time(max), "must be at most 3650 days and at least open.for");
             return Err(error.bound(Time(base)));
         }
         if !(jitter >= 0.0 && jitter <= 100.0) {
@@ -234,7 +244,7 @@ impl Config {
         }
         match self.on_cancel {
             OnCancel::FailureAfter(after) if after.is_zero() => {
-                return Err(ConfigError::new("on_cancel.after", Time(after), "must be more than 0"));
+                return Err(ConfigError::new("on_cancel.failure_after", Time(after), "must be more than 0"));
             }
             _ => {}
         }

@@ -26,6 +26,7 @@ pub struct ConfigError {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Value {
     Missing,
+    NoThreshold,
     Count(u64),
     Percent(f64),
     Factor(f64),
@@ -52,7 +53,7 @@ impl ConfigError {
         self
     }
 
-    /// The field's path, for example `half_open.successes`.
+    /// The field's path, for example `half_open.successes`: the setter's name behind its group, and the key in a file.
     #[must_use]
     pub const fn field(&self) -> &'static str {
         self.field
@@ -85,15 +86,15 @@ impl ConfigError {
             "window.failure_rate" => "window.failure_rate: must be above 0 % (at least 0.000001 %) and at most 100 %",
             "window.slow_call_rate" => "window.slow_call_rate: must be above 0 % and at most 100 %, and have a slow_call_limit",
             "window.slow_call_limit" => "window.slow_call_limit: must be more than 0, and have a slow_call_rate",
-            "window.thresholds" => "window.thresholds: a window needs failures, a failure rate or a slow-call rate",
-            "open.base" => "open.base: must be more than 0 and at most 3650 days",
-            "open.multiplier" => "open.multiplier: must be from 1 to 4000",
-            "open.max" => "open.max: must be at least open.base and at most 3650 days",
+            "window" => "window: must have failures, failure_rate or slow_call_rate",
+            "open.for" => "open.for: must be more than 0 and at most 3650 days",
+            "open.backoff" => "open.backoff: must be from 1 to 4000",
+            "open.max" => "open.max: must be at least open.for and at most 3650 days",
             "open.jitter" => "open.jitter: must be from 0 % to 100 %",
             "half_open.probes" => "half_open.probes: must be from 1 to 16383",
             "half_open.successes" => "half_open.successes: must be from 1 to half_open.probes",
             "half_open.max_wait" => "half_open.max_wait: must be more than 0 and at most 3650 days",
-            "on_cancel.after" => "on_cancel.after: must be more than 0",
+            "on_cancel.failure_after" => "on_cancel.failure_after: must be more than 0",
             "initial_state" => "initial_state: must be closed, open, forced_open, disabled or metrics_only",
         }
         panic!("a value is out of its range")
@@ -124,6 +125,7 @@ impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Missing => f.write_str("not set"),
+            Self::NoThreshold => f.write_str("without a threshold"),
             Self::Count(count) => count.fmt(f),
             Self::Percent(percent) => write!(f, "{percent} %"),
             Self::Factor(factor) => factor.fmt(f),
@@ -155,7 +157,8 @@ impl fmt::Display for Value {
 pub struct Rejected {
     state: State,
     trip: Option<Trip>,
-    /// In nanoseconds; only an open breaker's is known.
+    /// In nanoseconds; only an open breaker's is known. Of a full registry, which rejects as if forced open: its
+    /// capacity.
     retry_after: u64,
 }
 
@@ -171,7 +174,23 @@ impl Rejected {
 
     pub(crate) const FORCED_OPEN: Self = Self { state: State::ForcedOpen, trip: None, retry_after: 0 };
 
-    /// The state that rejected the call: open, half-open (all probes' places are taken) or forced open.
+    /// By a full registry.
+    #[cfg(feature = "registry")]
+    pub(crate) fn full(capacity: core::num::NonZeroU32) -> Self {
+        Self { retry_after: u64::from(capacity.get()), ..Self::FORCED_OPEN }
+    }
+
+    /// The capacity of the registry that had no place for the breaker, if that is why.
+    #[must_use]
+    pub const fn full_registry(&self) -> Option<u64> {
+        match self.state {
+            State::ForcedOpen if self.retry_after > 0 => Some(self.retry_after),
+            _ => None,
+        }
+    }
+
+    /// The state that rejected the call: open, half-open (all probes' places are taken) or forced open. A registry that
+    /// is full rejects as if forced open.
     #[must_use]
     pub const fn state(&self) -> State {
         self.state
@@ -200,20 +219,44 @@ impl Rejected {
     }
 }
 
+impl Rejected {
+    /// The state alone, without what led to it.
+    fn write_state(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.state, self.full_registry()) {
+            (State::HalfOpen, _) => f.write_str("circuit half-open, all probes are out"),
+            (State::ForcedOpen, None) => f.write_str("circuit forced open by hand"),
+            (_, Some(capacity)) => write!(f, "circuit registry full: {capacity} of {capacity} breakers are in use"),
+            _ => f.write_str("circuit open"),
+        }
+    }
+
+    fn write_wait(&self, f: &mut fmt::Formatter<'_>, separator: &str) -> fmt::Result {
+        match self.retry_after() {
+            Some(wait) => write!(f, "{separator} retry in {}", crate::snapshot::Seconds(wait)),
+            None => Ok(()),
+        }
+    }
+}
+
 impl fmt::Display for Rejected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.state {
-            State::HalfOpen => f.write_str("circuit half-open, all probes are out")?,
-            State::ForcedOpen => return f.write_str("circuit forced open by hand"),
-            _ => f.write_str("circuit open")?,
-        }
+        self.write_state(f)?;
         if let Some(trip) = self.trip {
             write!(f, ": {trip}")?;
         }
-        match self.retry_after() {
-            Some(wait) => write!(f, "; retry in {}", crate::snapshot::Seconds(wait)),
-            None => Ok(()),
-        }
+        self.write_wait(f, ";")
+    }
+}
+
+/// A rejection in few words, for another error's text.
+#[cfg(feature = "alloc")]
+pub(crate) struct InShort<'a>(pub(crate) &'a Rejected);
+
+#[cfg(feature = "alloc")]
+impl fmt::Display for InShort<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.write_state(f)?;
+        self.0.write_wait(f, ",")
     }
 }
 

@@ -16,6 +16,8 @@ mod call;
 mod clock;
 mod config;
 mod error;
+#[cfg(feature = "alloc")]
+mod fallback;
 mod future;
 mod hand;
 mod history;
@@ -24,7 +26,12 @@ mod observer;
 mod outcome;
 mod permit;
 mod policy;
+pub mod presets;
 mod raw;
+#[cfg(feature = "registry")]
+pub mod registry;
+#[cfg(feature = "serde")]
+mod settings;
 mod snapshot;
 mod sync;
 mod thresholds;
@@ -48,6 +55,24 @@ pub mod docs {
     #[doc = include_str!("../docs/tower.md")]
     pub mod tower {}
 
+    #[doc = include_str!("../docs/guide/thresholds.md")]
+    pub mod thresholds {}
+
+    #[doc = include_str!("../docs/guide/waits.md")]
+    pub mod waits {}
+
+    #[doc = include_str!("../docs/guide/watching.md")]
+    pub mod watching {}
+
+    #[doc = include_str!("../docs/guide/fallbacks.md")]
+    pub mod fallbacks {}
+
+    #[doc = include_str!("../docs/guide/order.md")]
+    pub mod order {}
+
+    #[doc = include_str!("../docs/guide/migrating.md")]
+    pub mod migrating {}
+
     #[cfg(feature = "redis")]
     #[doc = include_str!("../docs/fleet.md")]
     pub mod fleet {}
@@ -60,6 +85,8 @@ pub use clock::{Clock, DefaultClock, ManualClock};
 pub use clock::{CoarseClock, Upkeep};
 pub use config::{Config, OnCancel, OnMaxWait};
 pub use error::{CallError, ConfigError, IllegalTransition, Rejected};
+#[cfg(feature = "alloc")]
+pub use fallback::{FailedFallback, FallbackError, Fallbacks, ResolveFuture};
 pub use future::{CallFuture, Classifier, OrElseFuture};
 pub use history::History;
 #[cfg(feature = "tower-http")]
@@ -77,6 +104,10 @@ pub use policy::Window;
 #[cfg(feature = "alloc")]
 pub use policy::{BoxPolicy, HeapBuckets, HeapCalls, Rule};
 pub use policy::{Buckets, Calls, Consecutive, CountWindow, IntoPolicy, LastCalls, LastTime, Policy, Spec, TimeWindow};
+#[cfg(feature = "registry")]
+pub use registry::Registry;
+#[cfg(feature = "serde")]
+pub use settings::{NamedSettings, PolicySettings, PresetName, Settings, SettingsError, WindowSettings};
 pub use snapshot::{Counts, Generation, ProbeCounts, Reason, Snapshot, Span, State, Trip};
 pub use sync::LOCK_FREE;
 #[cfg(any(failfast_loom, failfast_shuttle))]

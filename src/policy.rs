@@ -13,6 +13,8 @@ mod window;
 #[cfg(feature = "alloc")]
 mod boxed;
 
+#[cfg(feature = "serde")]
+pub(crate) use boxed::check_number;
 #[cfg(feature = "alloc")]
 pub use boxed::{BoxPolicy, Rule};
 pub use consecutive::Consecutive;

@@ -14,6 +14,7 @@ use crate::time::Timestamp;
 /// assert_eq!(failfast::State::HalfOpen.to_string(), "half_open");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum State {
     /// Calls go through, and their outcomes decide whether it trips.

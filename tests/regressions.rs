@@ -619,17 +619,17 @@ mod numbers {
     #[test]
     fn a_bad_configuration_names_the_field_the_value_and_the_range() {
         let builder = CircuitBreaker::builder;
-        check(builder().open_for(Duration::ZERO), "open.base is 0ns: must be more than 0 and at most 3650 days");
-        check(builder().backoff(0.999), "open.multiplier is 0.999: must be from 1 to 4000");
-        check(builder().backoff(4000.5), "open.multiplier is 4000.5: must be from 1 to 4000");
-        check(builder().backoff(f64::NAN), "open.multiplier is NaN: must be from 1 to 4000");
+        check(builder().open_for(Duration::ZERO), "open.for is 0ns: must be more than 0 and at most 3650 days");
+        check(builder().backoff(0.999), "open.backoff is 0.999: must be from 1 to 4000");
+        check(builder().backoff(4000.5), "open.backoff is 4000.5: must be from 1 to 4000");
+        check(builder().backoff(f64::NAN), "open.backoff is NaN: must be from 1 to 4000");
         check(
             builder().max_open(29 * SECOND),
-            "open.max is 29s: must be at most 3650 days and at least open.base (30s)",
+            "open.max is 29s: must be at most 3650 days and at least open.for (30s)",
         );
         check(
             builder().max_open(Duration::ZERO),
-            "open.max is 0ns: must be at most 3650 days and at least open.base (30s)",
+            "open.max is 0ns: must be at most 3650 days and at least open.for (30s)",
         );
         check(builder().jitter(-0.1), "open.jitter is -0.1 %: must be from 0 % to 100 %");
         check(builder().jitter(100.5), "open.jitter is 100.5 %: must be from 0 % to 100 %");
@@ -643,7 +643,7 @@ mod numbers {
         );
         check(
             builder().on_cancel(OnCancel::FailureAfter(Duration::ZERO)),
-            "on_cancel.after is 0ns: must be more than 0",
+            "on_cancel.failure_after is 0ns: must be more than 0",
         );
         check(
             builder().initial_state(State::HalfOpen),
@@ -691,7 +691,7 @@ mod numbers {
         check_policy(TimeWindow::over(SECOND, 10).failures(0), "window.failures is 0: must be from 1 to 4294967295");
         check_policy(
             CountWindow::over(5),
-            "window.thresholds is not set: must have at least one of failures, failure_rate and slow_calls",
+            "window is without a threshold: must have failures, failure_rate or slow_call_rate",
         );
         check_policy(
             CountWindow::over(5).slow_calls(Duration::ZERO, 50.0),
@@ -765,11 +765,11 @@ mod numbers {
         let builder = CircuitBreaker::builder;
         check(
             builder().open_for(Duration::MAX),
-            "open.base is 18446744073709551615.999999999s: must be more than 0 and at most 3650 days",
+            "open.for is 18446744073709551615.999999999s: must be more than 0 and at most 3650 days",
         );
         check(
             builder().max_open(Duration::MAX),
-            "open.max is 18446744073709551615.999999999s: must be at most 3650 days and at least open.base (30s)",
+            "open.max is 18446744073709551615.999999999s: must be at most 3650 days and at least open.for (30s)",
         );
         check(
             builder().max_wait(Duration::MAX),

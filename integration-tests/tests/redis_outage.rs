@@ -107,7 +107,8 @@ async fn flushed_data_is_restored_by_those_who_know_it() {
     let flush = || redis::cmd("FLUSHALL").exec(&mut server.connection()).unwrap();
     nodes[0].breaker.try_acquire().unwrap().open_for(Duration::from_secs(30));
     all(&nodes, State::Open).await;
-    let epoch = nodes[0].fleet.agreed("payments").unwrap().epoch();
+    // Of the node that was told: who opened it may not have heard yet that it was agreed on.
+    let epoch = nodes[1].fleet.agreed("payments").unwrap().epoch();
     flush();
     // Who joins afterwards learns of it from the others, through the store.
     nodes.push(Node::join(connect(server.url()), quick()).await);

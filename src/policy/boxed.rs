@@ -3,7 +3,10 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::engine::{Call, Engine};
-use super::{Causes, Consecutive, CountWindow, Found, HeapBuckets, HeapCalls, Made, Period, Policy, Spec, TimeWindow};
+use super::{
+    Buckets, Calls, Causes, Consecutive, CountWindow, Found, HeapBuckets, HeapCalls, Made, Period, Policy, Spec,
+    TimeWindow,
+};
 use crate::error::{ConfigError, Value};
 use crate::policy::into::Sealed;
 use crate::raw::gate::Kind;
@@ -44,21 +47,51 @@ enum Kinds<A, B, C> {
 
 type Joined = Kinds<Made<Consecutive>, Made<CountWindow<HeapCalls>>, Made<TimeWindow<HeapBuckets>>>;
 
+/// Does the same with whichever policy it is.
+macro_rules! each {
+    ($policy:expr, |$made:ident| $what:expr) => {
+        match $policy {
+            Kinds::Consecutive($made) => $what,
+            Kinds::Count($made) => $what,
+            Kinds::Time($made) => $what,
+        }
+    };
+}
+
 impl From<Spec<Consecutive>> for Rule {
     fn from(spec: Spec<Consecutive>) -> Self {
         Self(Kinds::Consecutive(spec))
     }
 }
 
-impl From<Spec<CountWindow<HeapCalls>>> for Rule {
-    fn from(spec: Spec<CountWindow<HeapCalls>>) -> Self {
-        Self(Kinds::Count(spec))
+/// A window with inline storage becomes one with storage on the heap.
+impl<S: Calls> From<Spec<CountWindow<S>>> for Rule {
+    fn from(Spec { draft, rules, timed }: Spec<CountWindow<S>>) -> Self {
+        Self(Kinds::Count(Spec { draft, rules, timed }))
     }
 }
 
-impl From<Spec<TimeWindow<HeapBuckets>>> for Rule {
-    fn from(spec: Spec<TimeWindow<HeapBuckets>>) -> Self {
-        Self(Kinds::Time(spec))
+/// A window with inline storage becomes one with storage on the heap.
+impl<S: Buckets> From<Spec<TimeWindow<S>>> for Rule {
+    fn from(Spec { draft, rules, timed }: Spec<TimeWindow<S>>) -> Self {
+        Self(Kinds::Time(Spec { draft, rules, timed }))
+    }
+}
+
+impl Rule {
+    /// Checks every number, as building a breaker from it does.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the first field that is out of its range, its value and the range.
+    ///
+    /// ```
+    /// use failfast::{CountWindow, Rule};
+    ///
+    /// let error = Rule::from(CountWindow::over(100).failure_rate(101.0)).check().unwrap_err();
+    /// assert_eq!(error.field(), "window.failure_rate");
+    /// ```
+    pub fn check(&self) -> Result<(), ConfigError> {
+        each!(self.0, |spec| spec.rules.map(drop))
     }
 }
 
@@ -70,17 +103,6 @@ impl<A, B, C> Kinds<A, B, C> {
             Self::Time(_) => "a time window",
         }
     }
-}
-
-/// Does the same with whichever policy it is.
-macro_rules! each {
-    ($policy:expr, |$made:ident| $what:expr) => {
-        match $policy {
-            Kinds::Consecutive($made) => $what,
-            Kinds::Count($made) => $what,
-            Kinds::Time($made) => $what,
-        }
-    };
 }
 
 /// Does the same with two that are of one kind.
@@ -166,6 +188,14 @@ impl<const N: usize> super::IntoPolicy for [Rule; N] {
     type Policy = BoxPolicy;
 }
 
+/// How many policies can be joined.
+pub(crate) fn check_number(rules: &[Rule]) -> Result<(), ConfigError> {
+    if rules.is_empty() || rules.len() > MAX_POLICIES {
+        return Err(ConfigError::new("policies", Value::Count(rules.len() as u64), "must be from 1 to 8"));
+    }
+    Ok(())
+}
+
 impl<const N: usize> Sealed<BoxPolicy> for [Rule; N] {
     fn into_policy(self) -> Result<Made<BoxPolicy>, ConfigError> {
         Vec::from(self).into_policy()
@@ -174,9 +204,7 @@ impl<const N: usize> Sealed<BoxPolicy> for [Rule; N] {
 
 impl Sealed<BoxPolicy> for Vec<Rule> {
     fn into_policy(self) -> Result<Made<BoxPolicy>, ConfigError> {
-        if self.is_empty() || self.len() > MAX_POLICIES {
-            return Err(ConfigError::new("policies", Value::Count(self.len() as u64), "must be from 1 to 8"));
-        }
+        check_number(&self)?;
         let make = |rule: Rule| {
             Ok(match rule.0 {
                 Kinds::Consecutive(spec) => Kinds::Consecutive(spec.into_policy()?),

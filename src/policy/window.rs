@@ -337,8 +337,8 @@ impl WindowDraft {
             }
         };
         if failures == NONE && failure_rate == NONE && slow_call_rate == NONE {
-            let legal = "must have at least one of failures, failure_rate and slow_calls";
-            return Err(ConfigError::new("window.thresholds", Missing, legal));
+            let legal = "must have failures, failure_rate or slow_call_rate";
+            return Err(ConfigError::new("window", Value::NoThreshold, legal));
         }
         let failure_rate = Rate::new(failure_rate, min_calls);
         let slow_call_rate = Rate::new(slow_call_rate, min_calls);

@@ -120,8 +120,8 @@ impl Fleet {
         Ok(Self(Arc::new(Inner { requests, board, envelopes, needs_tap: counts })))
     }
 
-    /// Makes `breaker` a member: an `Arc` or a `&'static` of it. From then on it opens, and closes, with the others of the
-    /// same name. Its transitions are seen within 10 ms; with [`join_tapped`](Self::join_tapped) at once.
+    /// Makes `breaker` a member: `&breaker` of an `Arc`, `&&BREAKER` of a static. From then on it opens, and closes, with the
+    /// others of the same name. Its transitions are seen within 10 ms; with [`join_tapped`](Self::join_tapped) at once.
     ///
     /// The fleet keeps it until [`leave`](Self::leave).
     ///

@@ -190,6 +190,8 @@ pub(super) struct Member {
     lease: Option<Lease>,
     leases_asked: u64,
     probing_since: Option<u64>,
+    /// Why the probes of this lease have opened it again.
+    failed: Option<Reason>,
     releasing: bool,
     /// Whether this node opened it last, and so asks first.
     opened_here: bool,
@@ -234,6 +236,7 @@ impl Member {
             lease: None,
             leases_asked: 0,
             probing_since: None,
+            failed: None,
             releasing: false,
             opened_here: false,
             ask_at: 0,
@@ -343,7 +346,8 @@ impl Member {
     fn learn(&mut self, now: u64, view: &View, message: &Message) {
         let record = &message.record;
         // What was set by hand ends by hand. Who does not know of it has it from a store that has forgotten.
-        let unaware = is_hand_set(self.known.state) && record.hand < self.known.hand;
+        let by_hand = is_hand_set(self.known.state) || is_hand_set(record.state);
+        let unaware = by_hand && record.hand < self.known.hand;
         if record.epoch > self.known.epoch && !unaware {
             self.adopt(now, view, record);
         } else if record.epoch == self.known.epoch {
@@ -438,7 +442,7 @@ impl Member {
             return match view.state {
                 State::Closed if left > 0 || !self.held => self.hold(now, left),
                 State::Open | State::HalfOpen if leased && left == 0 => {
-                    self.probing_since = Some(now);
+                    (self.probing_since, self.failed) = (Some(now), None);
                     Some(Act::HalfOpen)
                 }
                 State::HalfOpen => self.hold(now, left),
@@ -458,7 +462,14 @@ impl Member {
                 self.releasing = true;
                 self.hold(now, left)
             }
-            State::Open if view.reason == Some(Reason::ByHand) || self.lease.is_none() => {
+            // One lease, one half-open period: until the store knows that it failed, it stays open.
+            State::HalfOpen if self.failed.is_some() => self.hold(now, left),
+            State::Open if self.lease.is_some() && (self.failed.is_some() || view.reason != Some(Reason::ByHand)) => {
+                self.failed = self.failed.or(view.reason);
+                let is_over = view.retry_after < MARGIN / 2 && now >= self.held_at + PAUSE;
+                if is_over { self.hold(now, left) } else { None }
+            }
+            State::Open => {
                 self.probing_since = None;
                 self.releasing = self.lease.is_some();
                 None
@@ -563,7 +574,7 @@ impl Member {
             return match view.state {
                 State::Open => {
                     let wait = view.retry_after.clamp(1, self.rules.longest_wait);
-                    Some(Op::Reopen { wait, reason: view.reason.unwrap_or(Reason::ProbeFailed) })
+                    Some(Op::Reopen { wait, reason: self.failed.unwrap_or(Reason::ProbeFailed) })
                 }
                 State::HalfOpen if lease.until < now + self.rules.lease_ttl / 2 => Some(self.lease()),
                 _ => None,

@@ -84,9 +84,11 @@ local function remaining()
     return math.max(0, math.min(record.deadline - now, record.wait))
 end
 
+local function is_hand_set(s) return s ~= 'c' and s ~= 'o' end
+
 local function lifetime()
-    if record.state == 'c' or record.state == 'o' then return key_ttl + remaining() end
-    return math.max(key_ttl, HAND_TTL)
+    if is_hand_set(record.state) then return math.max(key_ttl, HAND_TTL) end
+    return key_ttl + remaining()
 end
 
 local function prune(key, longest_left)
@@ -245,9 +247,15 @@ end
 -- hand, state, remaining, wait, attempt, reason, node, who, why
 function ops.restore()
     local hand, to = int(9), epoch
+    local by_hand = is_hand_set(ARGV[10]) or is_hand_set(record.state)
+    if by_hand and hand < record.hand then
+        -- The sender has missed what the hand did since: it learns of it by an epoch above its own.
+        if epoch > record.epoch then write({ epoch = mint() }) end
+        return
+    end
     if epoch <= record.epoch then
         if hand <= record.hand then return end
-        if ARGV[10] == 'c' or ARGV[10] == 'o' then
+        if not by_hand then
             -- So that nobody takes what was set by hand before for what still holds.
             record.hand, done = hand, 1
             redis.call('HSET', state, 'h', string.format('%.0f', hand))

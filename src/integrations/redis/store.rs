@@ -184,11 +184,19 @@ impl Run<'_> {
             }
             Op::Restore(ref known) => {
                 let mut epoch = self.epoch;
+                let by_hand = is_hand_set(known.state) || is_hand_set(record.state);
+                if by_hand && known.hand < record.hand {
+                    if epoch > record.epoch {
+                        let remaining = self.remaining();
+                        self.write(Record { epoch: self.mint(), ..record }, remaining);
+                    }
+                    return;
+                }
                 if epoch <= record.epoch {
                     if known.hand <= record.hand {
                         return;
                     }
-                    if !is_hand_set(known.state) {
+                    if !by_hand {
                         if let Some(stored) = &mut self.store.state {
                             stored.record.hand = known.hand;
                         }
@@ -421,6 +429,10 @@ mod tests {
             let mut now = 1_764_000_000_000;
             for number in 0..80 {
                 now += random.below(20) * random.below(400);
+                if random.below(30) == 0 {
+                    ::redis::cmd("FLUSHALL").exec(&mut connection).unwrap();
+                    store = Store::default();
+                }
                 let node = random.below(3) as usize;
                 let command = command(&mut random, &known[node]);
                 // One tally key holds votes or counts, as agreed on.
