@@ -24,9 +24,11 @@ mod store;
 mod svg;
 
 use std::error::Error;
+use std::fmt::Display;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::str::FromStr;
 use std::time::Duration;
 
 use plan::{Plan, Side};
@@ -95,7 +97,7 @@ fn parse(arguments: Vec<String>) -> Result<Option<Options>, String> {
         match name {
             "--help" | "-h" => return Ok(None),
             "--json" => options.json = true,
-            "--nodes" => options.nodes = number(name, &value(&mut arguments)?, 3.0, 32.0)? as usize,
+            "--nodes" => options.nodes = number(name, &value(&mut arguments)?, 3, 32)?,
             "--seconds" => options.seconds = number(name, &value(&mut arguments)?, 18.0, 600.0)?,
             "--redis" => options.redis = Some(value(&mut arguments)?),
             _ => return Err(format!("unknown argument `{argument}`: {LEGAL}")),
@@ -104,8 +106,8 @@ fn parse(arguments: Vec<String>) -> Result<Option<Options>, String> {
     Ok(Some(options))
 }
 
-fn number(name: &str, value: &str, least: f64, most: f64) -> Result<f64, String> {
-    let number = value.parse().ok().filter(|number| (least..=most).contains(number));
+fn number<N: FromStr + PartialOrd + Display>(name: &str, value: &str, least: N, most: N) -> Result<N, String> {
+    let number = value.parse().ok().filter(|number| (&least..=&most).contains(&number));
     number.ok_or_else(|| format!("{name} is `{value}`: must be a number from {least} to {most}"))
 }
 

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use crate::message::{Call, Ending, Message};
 use crate::numbers::spread;
-use crate::plan::{CALLERS, CUT_OFF, FAILURES, PROBES, Plan, Side, Start};
+use crate::plan::{CALLERS, CUT_OFF, FAILURES, JITTER, PROBES, Plan, Side, Start};
 use crate::service::{NODE_HEADER, PROBE_HEADER};
 
 /// Nobody listens there.
@@ -115,6 +115,9 @@ async fn node(
         CircuitBreaker::builder()
             .failures(FAILURES)
             .open_for(plan.open_for)
+            // Without the store they would probe in step.
+            .jitter(JITTER)
+            .seed(node as u64)
             .probes(PROBES)
             .successes(PROBES)
             .observer((note, tap.clone()))

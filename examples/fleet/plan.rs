@@ -7,6 +7,8 @@ use failfast::redis::Agreement;
 
 pub(crate) const FAILURES: u32 = 10;
 pub(crate) const PROBES: u32 = 2;
+/// Of the open wait, in percent.
+pub(crate) const JITTER: f64 = 20.0;
 pub(crate) const CALLERS: u32 = 4;
 
 /// The node that cannot reach the service for a while, though all others can: not the busiest, which would
@@ -125,11 +127,11 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} nodes, from {:.0} calls a second on the busiest to {:.0} on the quietest. Breakers open after {FAILURES} \
-             failures in a row, for {} ms, then {PROBES} probes. Runs of {:.1} s.",
+            "{} nodes, {:.0} to {:.0} calls a second each. Breakers open after {FAILURES} failures in a row, for {} ms \
+             ± {JITTER} %, then {PROBES} probes. Runs of {:.1} s.",
             self.nodes,
-            self.rate(0),
             self.rate(self.nodes.min(5) - 1),
+            self.rate(0),
             self.open_for.as_millis(),
             self.run.as_secs_f64(),
         )

@@ -190,13 +190,10 @@ pub(crate) fn table(plan: &Plan, figures: &[Figures; 3]) -> String {
         format!("{name:<46} {:>18} {:>18} {:>18}\n", show(alone), show(any), show(quorum))
     };
     let mut text = format!("\n{plan}\n\n");
-    text += &row("", &|f| {
-        match f.side {
-            Side::Alone => "each alone",
-            Side::Any => "any one opens all",
-            Side::Quorum => "two open all",
-        }
-        .to_owned()
+    text += &row("", &|f| match f.side {
+        Side::Alone => "each alone".to_owned(),
+        Side::Any => "any one opens all".to_owned(),
+        Side::Quorum => format!("{} open all", f.side.needed(plan.nodes)),
     });
     text += &row("calls", &|f| grouped(f.calls));
     text += &row("  succeeded", &|f| grouped(f.succeeded));

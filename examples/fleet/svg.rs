@@ -35,8 +35,10 @@ const STORE_GONE: &str = "#5b6673";
 pub(crate) fn draw(plan: &Plan, runs: &[Run; 3], figures: &[Figures; 3]) -> String {
     let buckets = runs.each_ref().map(|run| bucketed(plan, run));
     let busiest = buckets.iter().flatten().map(Bucket::total).max().unwrap_or(0) as f64;
-    let axes =
-        Axes { run: plan.run, rate: round_up(busiest / bucket_length(plan).as_secs_f64(), &[1.0, 2.0, 4.0, 6.0, 8.0]) };
+    let axes = Axes {
+        run: plan.run,
+        rate: round_up(busiest / bucket_length(plan).as_secs_f64(), &[1.0, 1.2, 1.6, 2.0, 3.0, 4.0, 6.0, 8.0]),
+    };
     let mut svg = page((WIDTH, HEIGHT), "One outage of a service, seen by a fleet of processes");
     text(&mut svg, (24.0, 56.0), "", FAINT, &plan.to_string());
     legend(&mut svg);
@@ -107,11 +109,11 @@ impl Axes {
 
 fn panel(svg: &mut String, plan: &Plan, axes: &Axes, top: f64, run: &Run, figures: &Figures, buckets: &[Bucket]) {
     let name = match run.side {
-        Side::Alone => "Each breaker alone",
-        Side::Any => "Shared: any node's trip opens all",
-        Side::Quorum => "Shared: two nodes' trips open all",
+        Side::Alone => "Each breaker alone".to_owned(),
+        Side::Any => "Shared: any node's trip opens all".to_owned(),
+        Side::Quorum => format!("Shared: {} nodes' trips open all", run.side.needed(plan.nodes)),
     };
-    text(svg, (24.0, top + TITLE), "font-size=\"15\" font-weight=\"600\"", INK, name);
+    text(svg, (24.0, top + TITLE), "font-size=\"15\" font-weight=\"600\"", INK, &name);
     text(svg, (24.0, top + SUMMARY), "", FAINT, &summary(figures));
     phases(svg, axes, top, run);
     lanes(svg, plan, axes, top, run);
@@ -129,14 +131,13 @@ fn summary(figures: &Figures) -> String {
     }
     if figures.side == Side::Quorum {
         if let Some(shared) = figures.shared {
-            let _ = write!(text, ", {} after the second", short(shared));
+            let _ = write!(text, " ({} after the deciding one)", short(shared));
         }
     }
     let _ = write!(
         text,
-        "; {} requests reached the failing service, {} after that; {} probes at recovery; {} needless rejections",
+        "; {} requests reached the failing service; {} probes at recovery; {} needless rejections",
         grouped(figures.reached_while_down),
-        figures.reached_after.map_or_else(|| "none".to_owned(), grouped),
         grouped(figures.probes_at_recovery),
         grouped(figures.rejected_on_others),
     );
@@ -162,6 +163,7 @@ fn phases(svg: &mut String, axes: &Axes, top: f64, run: &Run) {
 fn lanes(svg: &mut String, plan: &Plan, axes: &Axes, top: f64, run: &Run) {
     let pitch = (LANES.1 - LANES.0) / plan.nodes as f64;
     let height = (pitch - 3.0).max(pitch * 0.7);
+    let r = (height * 0.6).min(2.6);
     for node in 0..plan.nodes {
         let y = top + LANES.0 + pitch * node as f64;
         // Of many, every fifth has a name.
@@ -183,10 +185,11 @@ fn lanes(svg: &mut String, plan: &Plan, axes: &Axes, top: f64, run: &Run) {
         }
         for arrival in run.arrivals.iter().filter(|arrival| arrival.node == node && arrival.probe) {
             let x = axes.x(arrival.at);
+            let y = y + height / 2.0;
             let _ = writeln!(
                 svg,
-                "<circle cx=\"{x:.1}\" cy=\"{:.1}\" r=\"2.6\" fill=\"{PROBE}\" stroke=\"#ffffff\"/>",
-                y + height / 2.0
+                "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"{r:.1}\" fill=\"{PROBE}\" stroke=\"#ffffff\" stroke-width=\"{:.1}\"/>",
+                r * 0.4
             );
         }
     }
