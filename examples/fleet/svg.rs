@@ -200,11 +200,11 @@ fn store(svg: &mut String, axes: &Axes, top: f64, run: &Run, figures: &Figures) 
     let (begin, end): Span = run.store_gone;
     let y = top + STORE.0;
     text(svg, (LEFT - 8.0, y + 11.0), "text-anchor=\"end\" font-size=\"11\"", FAINT, "store");
-    rect(svg, (LEFT, y), (RIGHT - LEFT, STORE.1 - STORE.0), SUCCEEDED, "fill-opacity=\"0.25\"");
+    rect(svg, (LEFT, y), (RIGHT - LEFT, STORE.1 - STORE.0), "#bfe7da", "");
     let (x, width) = (axes.x(begin), axes.x(end) - axes.x(begin));
     if let Some(mended) = figures.mended {
         let back = axes.x(end + mended);
-        rect(svg, (x, y), (back - x, STORE.1 - STORE.0), STORE_GONE, "fill-opacity=\"0.4\"");
+        rect(svg, (x, y), (back - x, STORE.1 - STORE.0), "#adb3bb", "");
     }
     rect(svg, (x, y), (width, STORE.1 - STORE.0), STORE_GONE, "");
     let middle = (x + width / 2.0, y + 11.0);
