@@ -41,7 +41,7 @@ impl Crew {
                 let mut ended = false;
                 for line in output.into_iter().flat_map(|output| BufReader::new(output).lines()) {
                     let said = line.map_err(|error| error.to_string()).and_then(|line| line.parse());
-                    ended = matches!(said, Ok(Message::Commands(_)));
+                    ended |= matches!(said, Ok(Message::Commands(_)));
                     // Whoever does not listen any more has ended the run.
                     let _ = sender.send((number, said));
                 }
