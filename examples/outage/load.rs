@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use failfast::{CallError, CircuitBreaker, State, TimeWindow, Transition};
 use tokio::task::JoinHandle;
 
-use crate::plan::{FAILURE_RATE, MIN_CALLS, PROBES, Phase, Plan, SLOW_RATE, spread};
+use crate::numbers::spread;
+use crate::plan::{FAILURE_RATE, MIN_CALLS, PROBES, Phase, Plan, SLOW_RATE};
 use crate::progress::{Live, Progress};
 use crate::service::{Arrival, PROBE_HEADER, Service};
 

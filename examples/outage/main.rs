@@ -8,6 +8,10 @@
 //! The breaker is built and used in `load.rs`; everything else is the stage around it.
 
 mod load;
+#[path = "../shared/numbers.rs"]
+mod numbers;
+#[path = "../shared/pieces.rs"]
+mod pieces;
 mod plan;
 mod progress;
 mod report;

@@ -111,13 +111,3 @@ impl fmt::Display for Plan {
         )
     }
 }
-
-/// A duration within the range that looks random and is the same in every run.
-pub(crate) fn spread(n: u64, (low, high): (Duration, Duration)) -> Duration {
-    // The finalizer of splitmix64: neighbouring numbers come out unrelated.
-    let mut bits = n.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    bits ^= bits >> 31;
-    low + (high - low).mul_f64((bits >> 11) as f64 / (1_u64 << 53) as f64)
-}

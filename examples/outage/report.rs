@@ -6,6 +6,7 @@ use std::time::Duration;
 use failfast::State;
 
 use crate::load::{Ending, Run, Sample};
+use crate::numbers::{grouped, percentile, short};
 use crate::plan::Plan;
 
 pub(crate) struct Figures {
@@ -76,12 +77,6 @@ fn latencies(samples: &[Sample], wanted: impl Fn(&Sample) -> bool) -> Vec<Durati
     let mut latencies: Vec<_> = wanted.map(Sample::latency).collect();
     latencies.sort_unstable();
     latencies
-}
-
-/// Nearest rank.
-pub(crate) fn percentile(sorted: &[Duration], percent: usize) -> Option<Duration> {
-    let rank = (sorted.len() * percent).div_ceil(100);
-    sorted.get(rank.saturating_sub(1)).copied()
 }
 
 pub(crate) fn table(plan: &Plan, [bare, breaker]: &[Figures; 2], run: &Run) -> String {
@@ -167,24 +162,4 @@ fn object(figures: &Figures) -> String {
     ];
     let fields = fields.map(|(name, value)| format!("\"{name}\": {value}"));
     format!("{{{}}}", fields.join(", "))
-}
-
-/// With the unit that leaves one to three digits before the point.
-pub(crate) fn short(d: Duration) -> String {
-    let seconds = d.as_secs_f64();
-    if seconds >= 1.0 {
-        format!("{seconds:.2} s")
-    } else if seconds >= 1e-3 {
-        format!("{:.1} ms", seconds * 1e3)
-    } else {
-        format!("{:.1} µs", seconds * 1e6)
-    }
-}
-
-/// With a comma between thousands.
-pub(crate) fn grouped(n: usize) -> String {
-    match n {
-        0..1000 => n.to_string(),
-        _ => format!("{},{:03}", grouped(n / 1000), n % 1000),
-    }
 }

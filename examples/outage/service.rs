@@ -16,7 +16,8 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::plan::{Phase, Plan, spread};
+use crate::numbers::spread;
+use crate::plan::{Phase, Plan};
 
 /// Set by callers on the calls that the breaker lets through to look whether the service is back.
 pub(crate) const PROBE_HEADER: &str = "x-probe";

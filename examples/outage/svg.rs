@@ -6,8 +6,10 @@ use std::time::Duration;
 use failfast::State;
 
 use crate::load::{Ending, Run, Sample, Side};
+use crate::numbers::{grouped, percentile, round_up, short};
+use crate::pieces::{FAILED, FAINT, GRID, HALF_OPEN, INK, SUCCEEDED, page, rect, text};
 use crate::plan::{Phase, Plan};
-use crate::report::{Figures, grouped, percentile, short};
+use crate::report::Figures;
 
 const WIDTH: f64 = 1000.0;
 const HEIGHT: f64 = 884.0;
@@ -28,14 +30,8 @@ const BUCKETS: usize = 100;
 /// The latency axis: from 0.1 µs up, in powers of ten of seconds.
 const LOWEST: f64 = -7.0;
 
-const INK: &str = "#1c2530";
-const FAINT: &str = "#5b6673";
-const GRID: &str = "#c9d0d8";
-const SUCCEEDED: &str = "#009e73";
-const FAILED: &str = "#d55e00";
 const REJECTED: &str = "#9aa7b5";
 const P99: &str = "#1f4e9e";
-const HALF_OPEN: &str = "#e6b400";
 
 pub(crate) fn draw(plan: &Plan, runs: [(&Run, &Figures); 2]) -> String {
     let buckets = runs.map(|(run, _)| bucketed(plan, run));
@@ -47,21 +43,7 @@ pub(crate) fn draw(plan: &Plan, runs: [(&Run, &Figures); 2]) -> String {
         rate: round_up(busiest / bucket_length(plan).as_secs_f64(), &[1.0, 2.0, 4.0, 6.0, 8.0]),
         highest: slowest.map_or(0.0, |d| d.as_secs_f64().log10().ceil()),
     };
-    let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" \
-         width=\"{WIDTH}\" height=\"{HEIGHT}\" font-family=\"system-ui, sans-serif\" \
-         font-size=\"12\" role=\"img\">\n\
-         <title>One outage, bare and behind a circuit breaker</title>\n"
-    );
-    // Its own ground: the ink stays readable on a dark page.
-    rect(&mut svg, (0.0, 0.0), (WIDTH, HEIGHT), "#ffffff", "rx=\"8\"");
-    text(
-        &mut svg,
-        (24.0, 34.0),
-        "font-size=\"20\" font-weight=\"600\"",
-        INK,
-        "One outage, bare and behind a circuit breaker",
-    );
+    let mut svg = page((WIDTH, HEIGHT), "One outage, bare and behind a circuit breaker");
     text(&mut svg, (24.0, 56.0), "", FAINT, &plan.to_string());
     legend(&mut svg);
     for (((run, figures), buckets), top) in runs.into_iter().zip(&buckets).zip(PANEL_TOP) {
@@ -300,23 +282,4 @@ fn legend(svg: &mut String) {
     let _ =
         writeln!(svg, "<line x1=\"{x}\" y1=\"78\" x2=\"{}\" y2=\"78\" stroke=\"{P99}\" stroke-width=\"2\"/>", x + 18.0);
     text(svg, (x + 24.0, 82.5), "", INK, "p99 latency of all calls, rejections included (log scale)");
-}
-
-fn rect(svg: &mut String, (x, y): (f64, f64), (width, height): (f64, f64), fill: &str, more: &str) {
-    let _ = writeln!(
-        svg,
-        "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{height:.1}\" \
-         fill=\"{fill}\" {more}/>"
-    );
-}
-
-fn text(svg: &mut String, (x, y): (f64, f64), more: &str, fill: &str, words: &str) {
-    let _ = writeln!(svg, "<text x=\"{x:.1}\" y=\"{y:.1}\" fill=\"{fill}\" {more}>{words}</text>");
-}
-
-/// The next of these factors times a power of ten.
-fn round_up(value: f64, factors: &[f64]) -> f64 {
-    let power = 10_f64.powf(value.max(1e-6).log10().floor());
-    let mut rounds = factors.iter().map(|factor| factor * power);
-    rounds.find(|round| *round >= value).unwrap_or(10.0 * power)
 }
