@@ -51,6 +51,8 @@ mod tap;
 mod task;
 
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod store;
 
 pub use agreement::{Agreement, Rates};

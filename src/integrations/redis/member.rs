@@ -328,7 +328,9 @@ impl Member {
         }
         if let Terms::Rates { min_calls, rate, .. } = self.rules.agreement {
             let failed = u128::from(reply.failed) * 100_000_000;
-            let enough = reply.total >= min_calls && reply.total > 0;
+            // The answer may come after the news of a later epoch, in which those outcomes do not count.
+            let current = reply.record.epoch == self.known.epoch;
+            let enough = current && reply.total >= min_calls && reply.total > 0;
             self.crossed |= enough && failed >= u128::from(rate) * u128::from(reply.total);
         }
     }
