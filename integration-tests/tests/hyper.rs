@@ -90,7 +90,7 @@ async fn a_client_leaves_a_server_alone_that_is_down() {
         // It comes back, and fails by its status now.
         let backend = Arc::new(Backend::default());
         tokio::spawn(serve(socket.listen(16).unwrap(), service_fn(answer(&backend))));
-        for (status, state) in [(500, State::Open), (404, State::Closed)] {
+        for (status, state) in [(500, State::Open), (200, State::Closed)] {
             backend.status.store(status, SeqCst);
             clock.advance(Duration::from_secs(30));
             assert_eq!(breaker.state(), State::HalfOpen);
