@@ -7,6 +7,10 @@
 //!
 //! The breaker joins its fleet in `node.rs`; everything else is the stage around it.
 
+#[path = "../shared/chart.rs"]
+mod chart;
+#[path = "../shared/command.rs"]
+mod command;
 mod crew;
 mod door;
 mod message;
@@ -24,13 +28,12 @@ mod store;
 mod svg;
 
 use std::error::Error;
-use std::fmt::Display;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::str::FromStr;
 use std::time::Duration;
 
+use command::{Arguments, Command, Instead};
 use plan::{Plan, Side};
 use report::Figures;
 use store::Store;
@@ -50,28 +53,15 @@ Usage: cargo run --release --features redis --example fleet -- [--nodes N] [--se
 Progress goes to stderr, the figures to stdout, the picture to target/fleet.svg.
 ";
 
-const LEGAL: &str = "legal are --nodes N, --seconds N, --redis URL, --json and --help";
+const COMMAND: Command =
+    Command { name: "fleet", help: HELP, legal: "--nodes N, --seconds N, --redis URL, --json and --help" };
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
-    let result = match arguments.split_first() {
-        Some((role, orders)) if role == node::ROLE => node::main(orders),
-        Some((role, orders)) if role == store::ROLE => store::keep(orders),
-        _ => match parse(arguments) {
-            Ok(Some(options)) => fleet(&options),
-            Ok(None) => std::io::stdout().write_all(HELP.as_bytes()).map_err(Into::into),
-            Err(problem) => {
-                eprintln!("fleet: {problem}");
-                return ExitCode::from(2);
-            }
-        },
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("fleet: {error}");
-            ExitCode::FAILURE
-        }
+    match arguments.split_first() {
+        Some((role, orders)) if role == node::ROLE => COMMAND.ended(node::main(orders)),
+        Some((role, orders)) if role == store::ROLE => COMMAND.ended(store::keep(orders)),
+        _ => COMMAND.run(parse, fleet),
     }
 }
 
@@ -82,33 +72,18 @@ struct Options {
     json: bool,
 }
 
-/// `None` asks for the help.
-fn parse(arguments: Vec<String>) -> Result<Option<Options>, String> {
+fn parse(arguments: &mut Arguments) -> Result<Options, Instead> {
     let mut options = Options { nodes: 5, seconds: 36.0, redis: None, json: false };
-    let mut arguments = arguments.into_iter();
-    while let Some(argument) = arguments.next() {
-        let (name, value) = match argument.split_once('=') {
-            Some((name, value)) => (name, Some(value.to_owned())),
-            None => (argument.as_str(), None),
-        };
-        let value = |arguments: &mut std::vec::IntoIter<String>| {
-            value.clone().or_else(|| arguments.next()).ok_or_else(|| format!("{name} needs a value: {LEGAL}"))
-        };
+    while let Some(name) = arguments.next()? {
         match name {
-            "--help" | "-h" => return Ok(None),
+            "--nodes" => options.nodes = arguments.number(3, 32)?,
+            "--seconds" => options.seconds = arguments.number(18.0, 600.0)?,
+            "--redis" => options.redis = Some(arguments.value("the URL of a server on loopback")?),
             "--json" => options.json = true,
-            "--nodes" => options.nodes = number(name, &value(&mut arguments)?, 3, 32)?,
-            "--seconds" => options.seconds = number(name, &value(&mut arguments)?, 18.0, 600.0)?,
-            "--redis" => options.redis = Some(value(&mut arguments)?),
-            _ => return Err(format!("unknown argument `{argument}`: {LEGAL}")),
+            _ => return Err(arguments.unknown()),
         }
     }
-    Ok(Some(options))
-}
-
-fn number<N: FromStr + PartialOrd + Display>(name: &str, value: &str, least: N, most: N) -> Result<N, String> {
-    let number = value.parse().ok().filter(|number| (&least..=&most).contains(&number));
-    number.ok_or_else(|| format!("{name} is `{value}`: must be a number from {least} to {most}"))
+    Ok(options)
 }
 
 fn fleet(options: &Options) -> Result<(), Box<dyn Error>> {
@@ -131,7 +106,7 @@ fn fleet(options: &Options) -> Result<(), Box<dyn Error>> {
         .map_err(|error| format!("cannot write {}: {error}", picture.display()))?;
 
     let text = if options.json {
-        report::json(&plan, &figures)
+        format!("{}\n", report::json(&plan, &figures))
     } else {
         format!("{}Picture: {}\n", report::table(&plan, &figures), picture.display())
     };

@@ -1,12 +1,12 @@
 //! The figures of a run, as a table and as JSON.
 
-use std::fmt::Write;
 use std::time::Duration;
 
 use failfast::State;
+use serde_json::{Value, json};
 
 use crate::message::{Call, Ending};
-use crate::numbers::{grouped, percentile, short};
+use crate::numbers::{grouped, ms, percentile, s, short, us};
 use crate::plan::{CUT_OFF, Plan, Side, Span};
 use crate::run::{Move, Run};
 
@@ -225,48 +225,36 @@ pub(crate) fn table(plan: &Plan, figures: &[Figures; 3]) -> String {
     text
 }
 
-pub(crate) fn json(plan: &Plan, figures: &[Figures; 3]) -> String {
-    let mut text = format!("{{\"nodes\": {}, \"run_s\": {:.3}", plan.nodes, plan.run.as_secs_f64());
-    for figures in figures {
-        let _ = write!(text, ", \"{}\": {}", figures.side, object(figures));
-    }
-    text + "}\n"
+pub(crate) fn json(plan: &Plan, figures: &[Figures; 3]) -> Value {
+    let [alone, any, quorum] = figures.each_ref().map(object);
+    json!({ "nodes": plan.nodes, "run_s": s(plan.run), "alone": alone, "any": any, "quorum": quorum })
 }
 
-fn object(figures: &Figures) -> String {
-    let in_units = |d: Option<Duration>, unit: f64| match d {
-        Some(d) => format!("{:.4}", d.as_secs_f64() * unit),
-        None => "null".to_owned(),
-    };
-    let ms = |d| in_units(d, 1e3);
-    let us = |d| in_units(d, 1e6);
-    let f = figures;
-    let fields = [
-        ("calls", f.calls.to_string()),
-        ("succeeded", f.succeeded.to_string()),
-        ("failed", f.failed.to_string()),
-        ("rejected", f.rejected.to_string()),
-        ("opened_by_cut_off", f.opened_by_cut_off.to_string()),
-        ("rejected_on_others", f.rejected_on_others.to_string()),
-        ("first_trip_ms", ms(f.first_trip)),
-        ("all_rejecting_ms", ms(f.all_rejecting)),
-        ("shared_ms", ms(f.shared)),
-        ("reached_while_down", f.reached_while_down.to_string()),
-        ("reached_after_all_rejecting", f.reached_after.map_or_else(|| "null".to_owned(), |n| n.to_string())),
-        ("probes_while_down", f.probes_while_down.to_string()),
-        ("probes_without_store", f.probes_without_store.to_string()),
-        ("probing_at_once", f.probing_at_once.to_string()),
-        ("probes_of_a_period", f.probes_of_a_period.to_string()),
-        ("rejected_p50_us", us(f.rejection.p50)),
-        ("rejected_p99_us", us(f.rejection.p99)),
-        ("rejected_without_store_p50_us", us(f.rejection_without_store.p50)),
-        ("rejected_without_store_p99_us", us(f.rejection_without_store.p99)),
-        ("unexplained_failures", f.unexplained.to_string()),
-        ("mended_ms", ms(f.mended)),
-        ("closed_ms", ms(f.closed)),
-        ("probes_at_recovery", f.probes_at_recovery.to_string()),
-        ("commands_per_node_s", format!("{:.2}", f.commands)),
-    ];
-    let fields = fields.map(|(name, value)| format!("\"{name}\": {value}"));
-    format!("{{{}}}", fields.join(", "))
+fn object(f: &Figures) -> Value {
+    json!({
+        "calls": f.calls,
+        "succeeded": f.succeeded,
+        "failed": f.failed,
+        "rejected": f.rejected,
+        "opened_by_cut_off": f.opened_by_cut_off,
+        "rejected_on_others": f.rejected_on_others,
+        "first_trip_ms": ms(f.first_trip),
+        "all_rejecting_ms": ms(f.all_rejecting),
+        "shared_ms": ms(f.shared),
+        "reached_while_down": f.reached_while_down,
+        "reached_after_all_rejecting": f.reached_after,
+        "probes_while_down": f.probes_while_down,
+        "probes_without_store": f.probes_without_store,
+        "probing_at_once": f.probing_at_once,
+        "probes_of_a_period": f.probes_of_a_period,
+        "rejected_p50_us": us(f.rejection.p50),
+        "rejected_p99_us": us(f.rejection.p99),
+        "rejected_without_store_p50_us": us(f.rejection_without_store.p50),
+        "rejected_without_store_p99_us": us(f.rejection_without_store.p99),
+        "unexplained_failures": f.unexplained,
+        "mended_ms": ms(f.mended),
+        "closed_ms": ms(f.closed),
+        "probes_at_recovery": f.probes_at_recovery,
+        "commands_per_node_s": (f.commands * 100.0).round() / 100.0,
+    })
 }

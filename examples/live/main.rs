@@ -9,6 +9,8 @@
 //! service would take: `seen.rs` (each breaker's observer), `view.rs` (what the page shows), `control.rs` (the hand),
 //! `guard.rs` (who may ask), `events.rs` and `server.rs`, and the page itself.
 
+#[path = "../shared/command.rs"]
+mod command;
 mod control;
 mod demo;
 mod events;
@@ -26,6 +28,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 
+use command::{Arguments, Command, Instead};
 use server::Live;
 
 const HELP: &str = "\
@@ -41,25 +44,10 @@ Usage: cargo run --example live --features registry -- [--port N] [--writable] [
 The address is printed to stdout.
 ";
 
+const COMMAND: Command = Command { name: "live", help: HELP, legal: "--port N, --writable, --seconds N and --help" };
+
 fn main() -> ExitCode {
-    let options = match parse(std::env::args_os().skip(1)) {
-        Ok(Some(options)) => options,
-        Ok(None) => {
-            let written = std::io::stdout().write_all(HELP.as_bytes());
-            return written.map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
-        }
-        Err(problem) => {
-            eprintln!("live: {problem}");
-            return ExitCode::from(2);
-        }
-    };
-    match live(&options) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("live: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    COMMAND.run(parse, live)
 }
 
 struct Options {
@@ -68,39 +56,17 @@ struct Options {
     lasts: Option<Duration>,
 }
 
-/// `None` asks for the help.
-fn parse(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Option<Options>, String> {
+fn parse(arguments: &mut Arguments) -> Result<Options, Instead> {
     let mut options = Options { port: 7878, writable: false, lasts: None };
-    let mut arguments = arguments.into_iter().map(|argument| argument.to_string_lossy().into_owned());
-    while let Some(argument) = arguments.next() {
-        let (name, value) = match argument.split_once('=') {
-            Some((name, value)) => (name, Some(value.to_owned())),
-            None => (argument.as_str(), None),
-        };
-        match (name, value) {
-            ("--help" | "-h", None) => return Ok(None),
-            ("--writable", None) => options.writable = true,
-            ("--port", value) => options.port = number(name, value.or_else(|| arguments.next()), 0, u16::MAX)?,
-            ("--seconds", value) => {
-                let seconds: u32 = number(name, value.or_else(|| arguments.next()), 1, 86_400)?;
-                options.lasts = Some(Duration::from_secs(seconds.into()));
-            }
-            _ => {
-                let legal = "legal are --port N, --writable, --seconds N and --help";
-                return Err(format!("unknown argument `{argument}`: {legal}"));
-            }
+    while let Some(name) = arguments.next()? {
+        match name {
+            "--port" => options.port = arguments.number(0, u16::MAX)?,
+            "--writable" => options.writable = true,
+            "--seconds" => options.lasts = Some(Duration::from_secs(arguments.number(1, 86_400)?)),
+            _ => return Err(arguments.unknown()),
         }
     }
-    Ok(Some(options))
-}
-
-fn number<N>(name: &str, value: Option<String>, from: N, to: N) -> Result<N, String>
-where
-    N: std::str::FromStr + PartialOrd + std::fmt::Display,
-{
-    let value = value.ok_or_else(|| format!("{name} needs a value: a number from {from} to {to}"))?;
-    let number = value.parse().ok().filter(|number| *number >= from && *number <= to);
-    number.ok_or_else(|| format!("{name} is `{value}`: must be a whole number from {from} to {to}"))
+    Ok(options)
 }
 
 fn live(options: &Options) -> Result<(), Box<dyn Error>> {

@@ -7,6 +7,10 @@
 //!
 //! The breaker is built and used in `load.rs`; everything else is the stage around it.
 
+#[path = "../shared/chart.rs"]
+mod chart;
+#[path = "../shared/command.rs"]
+mod command;
 mod load;
 #[path = "../shared/numbers.rs"]
 mod numbers;
@@ -23,6 +27,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use command::{Arguments, Command, Instead};
 use load::{Run, Side};
 use plan::Plan;
 use progress::Progress;
@@ -41,62 +46,27 @@ Usage: cargo run --release --example outage -- [--seconds N] [--json]
 Progress goes to stderr, the figures to stdout, the picture to target/outage.svg.
 ";
 
+const COMMAND: Command = Command { name: "outage", help: HELP, legal: "--seconds N, --json and --help" };
+
 fn main() -> ExitCode {
-    let options = match parse(std::env::args_os().skip(1)) {
-        Ok(Some(options)) => options,
-        Ok(None) => {
-            let written = std::io::stdout().write_all(HELP.as_bytes());
-            return written.map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
-        }
-        Err(problem) => {
-            eprintln!("outage: {problem}");
-            return ExitCode::from(2);
-        }
-    };
-    match outage(&options) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("outage: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    COMMAND.run(parse, outage)
 }
 
-#[derive(Debug, PartialEq)]
 struct Options {
     seconds: f64,
     json: bool,
 }
 
-/// `None` asks for the help.
-fn parse(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Option<Options>, String> {
+fn parse(arguments: &mut Arguments) -> Result<Options, Instead> {
     let mut options = Options { seconds: 20.0, json: false };
-    let mut arguments = arguments.into_iter().map(|a| a.to_string_lossy().into_owned());
-    while let Some(argument) = arguments.next() {
-        match argument.as_str() {
-            "--help" | "-h" => return Ok(None),
+    while let Some(name) = arguments.next()? {
+        match name {
+            "--seconds" => options.seconds = arguments.number(6.0, 600.0)?,
             "--json" => options.json = true,
-            "--seconds" => {
-                let value = arguments.next().ok_or("--seconds needs a value: a number from 6 to 600")?;
-                options.seconds = seconds(&value)?;
-            }
-            other => match other.strip_prefix("--seconds=") {
-                Some(value) => options.seconds = seconds(value)?,
-                None => {
-                    return Err(format!("unknown argument `{other}`: legal are --seconds N, --json and --help"));
-                }
-            },
+            _ => return Err(arguments.unknown()),
         }
     }
-    Ok(Some(options))
-}
-
-fn seconds(value: &str) -> Result<f64, String> {
-    value
-        .parse()
-        .ok()
-        .filter(|seconds| (6.0..=600.0).contains(seconds))
-        .ok_or_else(|| format!("--seconds is `{value}`: must be a number from 6 to 600"))
+    Ok(options)
 }
 
 fn outage(options: &Options) -> Result<(), Box<dyn Error>> {
@@ -117,7 +87,7 @@ fn outage(options: &Options) -> Result<(), Box<dyn Error>> {
         .map_err(|error| format!("cannot write {}: {error}", picture.display()))?;
 
     let text = if options.json {
-        report::json(&figures)
+        format!("{}\n", report::json(&figures))
     } else {
         let mut text = report::table(&plan, &figures, &breaker);
         text.push_str(&format!("Picture: {}\n", picture.display()));

@@ -4,9 +4,10 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use failfast::State;
+use serde_json::{Value, json};
 
 use crate::load::{Ending, Run, Sample};
-use crate::numbers::{grouped, percentile, short};
+use crate::numbers::{grouped, ms, percentile, s, short, us};
 use crate::plan::Plan;
 
 pub(crate) struct Figures {
@@ -130,36 +131,28 @@ pub(crate) fn table(plan: &Plan, [bare, breaker]: &[Figures; 2], run: &Run) -> S
     text
 }
 
-pub(crate) fn json([bare, breaker]: &[Figures; 2]) -> String {
-    format!("{{\"bare\": {}, \"breaker\": {}}}\n", object(bare), object(breaker))
+pub(crate) fn json(figures: &[Figures; 2]) -> Value {
+    let [bare, breaker] = figures.each_ref().map(object);
+    json!({ "bare": bare, "breaker": breaker })
 }
 
-fn object(figures: &Figures) -> String {
-    let in_units = |d: Option<Duration>, unit: f64| match d {
-        Some(d) => format!("{:.4}", d.as_secs_f64() * unit),
-        None => "null".to_owned(),
-    };
-    let ms = |d| in_units(d, 1e3);
-    let us = |d| in_units(d, 1e6);
-    let after = figures.reached_after_detect;
-    let fields = [
-        ("requests", figures.requests.to_string()),
-        ("succeeded", figures.succeeded.to_string()),
-        ("failed", figures.failed.to_string()),
-        ("rejected", figures.rejected.to_string()),
-        ("p50_ms", ms(figures.p50)),
-        ("p99_ms", ms(figures.p99)),
-        ("waited_s", in_units(Some(figures.waited), 1.0)),
-        ("waited_while_down_s", in_units(Some(figures.waited_while_down), 1.0)),
-        ("reached_while_down", figures.reached_while_down.to_string()),
-        ("detect_ms", ms(figures.detect)),
-        ("recover_ms", ms(figures.recover)),
-        ("closed_ms", ms(figures.closed)),
-        ("rejected_p50_us", us(figures.rejected_p50)),
-        ("rejected_p99_us", us(figures.rejected_p99)),
-        ("reached_after_detect", after.map_or_else(|| "null".to_owned(), |n| n.to_string())),
-        ("probes_while_down", figures.probes_while_down.to_string()),
-    ];
-    let fields = fields.map(|(name, value)| format!("\"{name}\": {value}"));
-    format!("{{{}}}", fields.join(", "))
+fn object(f: &Figures) -> Value {
+    json!({
+        "requests": f.requests,
+        "succeeded": f.succeeded,
+        "failed": f.failed,
+        "rejected": f.rejected,
+        "p50_ms": ms(f.p50),
+        "p99_ms": ms(f.p99),
+        "waited_s": s(f.waited),
+        "waited_while_down_s": s(f.waited_while_down),
+        "reached_while_down": f.reached_while_down,
+        "detect_ms": ms(f.detect),
+        "recover_ms": ms(f.recover),
+        "closed_ms": ms(f.closed),
+        "rejected_p50_us": us(f.rejected_p50),
+        "rejected_p99_us": us(f.rejected_p99),
+        "reached_after_detect": f.reached_after_detect,
+        "probes_while_down": f.probes_while_down,
+    })
 }

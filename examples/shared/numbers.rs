@@ -44,3 +44,16 @@ pub(crate) fn grouped(n: usize) -> String {
         _ => format!("{},{:03}", grouped(n / 1000), n % 1000),
     }
 }
+
+/// For JSON, where a time has its unit in its name.
+pub(crate) fn s(d: Duration) -> f64 {
+    (d.as_secs_f64() * 1e4).round() / 1e4
+}
+
+pub(crate) fn ms(d: Option<Duration>) -> Option<f64> {
+    d.map(|d| s(d * 1000))
+}
+
+pub(crate) fn us(d: Option<Duration>) -> Option<f64> {
+    d.map(|d| s(d * 1_000_000))
+}
