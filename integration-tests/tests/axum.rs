@@ -1,8 +1,10 @@
 //! axum's handlers behind a breaker, over loopback.
 
+mod support;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, AtomicU32, Ordering::SeqCst};
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use axum::BoxError;
@@ -10,33 +12,20 @@ use axum::body::Body;
 use axum::error_handling::HandleErrorLayer;
 use axum::routing::get;
 use failfast::tower::{CircuitBreakerLayer, http as replies};
-use failfast::{CallError, CircuitBreaker, Consecutive, ManualClock, State};
+use failfast::{CallError, State};
 use http::{Response, StatusCode};
 use tokio::net::TcpListener;
 use tower::ServiceBuilder;
 use tower::timeout::TimeoutLayer;
 
-type Breaker = CircuitBreaker<Consecutive, Arc<ManualClock>>;
-
-/// Two failures in a row open it, for 30 s; one probe closes it.
-fn breaker() -> (Arc<Breaker>, Arc<ManualClock>) {
-    let clock = Arc::new(ManualClock::new());
-    let builder = CircuitBreaker::builder().failures(2).probes(1).clock(clock.clone());
-    (Arc::new(builder.build().unwrap()), clock)
-}
-
-/// What the handler answers, and how often it was asked. 0 stands for no answer.
-#[derive(Default)]
-struct Backend {
-    status: AtomicU16,
-    calls: AtomicU32,
-}
+use support::{Backend, breaker};
 
 fn router(backend: &Arc<Backend>) -> axum::Router {
     let backend = backend.clone();
     let handler = async move || {
         backend.calls.fetch_add(1, SeqCst);
         match backend.status.load(SeqCst) {
+            // No answer.
             0 => std::future::pending().await,
             status => StatusCode::from_u16(status).unwrap(),
         }

@@ -1,13 +1,15 @@
 //! hyper, as a client and as a server, over loopback.
 
+mod support;
+
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, AtomicU32, Ordering::SeqCst};
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use failfast::tower::{CircuitBreakerLayer, http as replies};
-use failfast::{CallError, CircuitBreaker, Consecutive, ManualClock, State};
+use failfast::{CallError, State};
 use http::{Request, Response, StatusCode};
 use http_body_util::Empty;
 use hyper::body::{Bytes, Incoming};
@@ -17,20 +19,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpSocket};
 use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
 
-type Breaker = CircuitBreaker<Consecutive, Arc<ManualClock>>;
-
-/// Two failures in a row open it, for 30 s; one probe closes it.
-fn breaker() -> (Arc<Breaker>, Arc<ManualClock>) {
-    let clock = Arc::new(ManualClock::new());
-    let builder = CircuitBreaker::builder().failures(2).probes(1).clock(clock.clone());
-    (Arc::new(builder.build().unwrap()), clock)
-}
-
-#[derive(Default)]
-struct Backend {
-    status: AtomicU16,
-    calls: AtomicU32,
-}
+use support::{Backend, breaker};
 
 type Reply = Result<Response<String>, Infallible>;
 

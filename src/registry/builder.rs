@@ -173,13 +173,19 @@ fn check<P: Policy>(policy: &Recipe<P>, config: Config) -> Result<(), ConfigErro
 #[must_use = "a builder does nothing until it builds"]
 pub struct RegistryBuilder<P: Policy = Consecutive, C = DefaultClock, O = ()> {
     recipes: Recipes<P, C, O>,
+    room: Room,
+    on_event: Option<OnEvent>,
+    /// Policies that were lost to a later default.
+    lost: usize,
+}
+
+/// How many breakers there can be, and for how long.
+#[derive(Clone, Copy)]
+struct Room {
     capacity: usize,
     idle_time: Duration,
     abandoned_after: Option<Duration>,
     when_full: WhenFull,
-    on_event: Option<OnEvent>,
-    /// Policies that were lost to a later default.
-    lost: usize,
 }
 
 impl RegistryBuilder {
@@ -192,10 +198,12 @@ impl RegistryBuilder {
                 clock: DefaultClock,
                 observer: Box::new(|_| ()),
             },
-            capacity: 10_000,
-            idle_time: Duration::from_secs(600),
-            abandoned_after: None,
-            when_full: WhenFull::Reject,
+            room: Room {
+                capacity: 10_000,
+                idle_time: Duration::from_secs(600),
+                abandoned_after: None,
+                when_full: WhenFull::Reject,
+            },
             on_event: None,
             lost: 0,
         }
@@ -206,7 +214,7 @@ impl<P: Policy, C, O> RegistryBuilder<P, C, O> {
     /// How many breakers there can be: from 1 to 4294967295. Default 10,000. One with the default policy takes about
     /// 430 bytes.
     pub const fn capacity(mut self, breakers: usize) -> Self {
-        self.capacity = breakers;
+        self.room.capacity = breakers;
         self
     }
 
@@ -214,7 +222,7 @@ impl<P: Policy, C, O> RegistryBuilder<P, C, O> {
     /// 10 minutes. What it has counted goes with it, so it should be longer than the window and than the time between
     /// two calls.
     pub const fn idle_time(mut self, time: Duration) -> Self {
-        self.idle_time = time;
+        self.room.idle_time = time;
         self
     }
 
@@ -236,13 +244,13 @@ impl<P: Policy, C, O> RegistryBuilder<P, C, O> {
     /// # Ok::<(), failfast::registry::BuildError>(())
     /// ```
     pub const fn abandon_after(mut self, time: Duration) -> Self {
-        self.abandoned_after = Some(time);
+        self.room.abandoned_after = Some(time);
         self
     }
 
     /// What happens to calls for whose breaker there is no place. Default [`WhenFull::Reject`].
     pub const fn when_full(mut self, what: WhenFull) -> Self {
-        self.when_full = what;
+        self.room.when_full = what;
         self
     }
 
@@ -269,10 +277,7 @@ impl<P: Policy, C, O> RegistryBuilder<P, C, O> {
         let own = own.into_iter().map(|(key, own)| (key, Own { policy: None, config: own.config })).collect();
         RegistryBuilder {
             recipes: Recipes { policy: recipe(policy), config, own, clock, observer },
-            capacity: self.capacity,
-            idle_time: self.idle_time,
-            abandoned_after: self.abandoned_after,
-            when_full: self.when_full,
+            room: self.room,
             on_event: self.on_event,
             lost: self.lost + lost,
         }
@@ -305,10 +310,7 @@ impl<P: Policy, C, O> RegistryBuilder<P, C, O> {
         let Recipes { policy, config, own, observer, .. } = self.recipes;
         RegistryBuilder {
             recipes: Recipes { policy, config, own, clock, observer },
-            capacity: self.capacity,
-            idle_time: self.idle_time,
-            abandoned_after: self.abandoned_after,
-            when_full: self.when_full,
+            room: self.room,
             on_event: self.on_event,
             lost: self.lost,
         }
@@ -339,10 +341,7 @@ impl<P: Policy, C, O> RegistryBuilder<P, C, O> {
         let Recipes { policy, config, own, clock, .. } = self.recipes;
         RegistryBuilder {
             recipes: Recipes { policy, config, own, clock, observer: Box::new(make) },
-            capacity: self.capacity,
-            idle_time: self.idle_time,
-            abandoned_after: self.abandoned_after,
-            when_full: self.when_full,
+            room: self.room,
             on_event: self.on_event,
             lost: self.lost,
         }
@@ -366,7 +365,7 @@ impl<P: Policy, C, O> RegistryBuilder<P, C, O> {
         C: Clock + Clone,
         O: Observer,
     {
-        let Self { recipes, capacity, idle_time, abandoned_after, when_full, on_event, lost } = self;
+        let Self { recipes, room: Room { capacity, idle_time, abandoned_after, when_full }, on_event, lost } = self;
         let Some(capacity) = u32::try_from(capacity).ok().and_then(NonZeroU32::new) else {
             let legal = "must be from 1 to 4294967295";
             return Err(ConfigError::new("registry.capacity", Value::Count(capacity as u64), legal).into());
@@ -414,9 +413,9 @@ impl<P: Policy, C, O> RegistryBuilder<P, C, O> {
 impl<P: Policy, C, O> fmt::Debug for RegistryBuilder<P, C, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RegistryBuilder")
-            .field("capacity", &self.capacity)
-            .field("idle_time", &self.idle_time)
-            .field("when_full", &self.when_full)
+            .field("capacity", &self.room.capacity)
+            .field("idle_time", &self.room.idle_time)
+            .field("when_full", &self.room.when_full)
             .finish_non_exhaustive()
     }
 }
