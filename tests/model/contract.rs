@@ -121,8 +121,8 @@ pub struct Told {
     pub transitions: Vec<Transition>,
     pub rejected: Vec<Rejected>,
     pub would_trip: Vec<Trip>,
-    /// How it ended, and whether it counted.
-    pub settled: Vec<(Settled, bool)>,
+    /// How it ended, whether it counted, and how long it took.
+    pub settled: Vec<(Settled, bool, Option<Nanos>)>,
 }
 
 /// What a snapshot shows.
@@ -406,12 +406,12 @@ impl Model {
         }
         // Rules 12 and 13.
         let counted = pass.generation == self.generation && !self.is_sealed();
-        self.told.settled.push((settled, counted));
+        let took = self.now - pass.began;
+        self.told.settled.push((settled, counted, Some(took)));
         if !counted {
             self.meet("a straggler");
             return;
         }
-        let took = self.now - pass.began;
         // Rule 6.
         let outcome = match (settled, self.setup.on_cancel) {
             (Settled::With(outcome), _) => outcome,

@@ -38,7 +38,15 @@ pub struct Setup {
     pub initial: State,
     /// Where the clock stands when the breaker is built.
     pub origin: u64,
-    pub observer_panics: bool,
+    pub observer: Observer,
+}
+
+/// What it wants to know, and whether it panics when it is told.
+#[derive(Clone, Copy, Debug)]
+pub struct Observer {
+    pub observes_calls: bool,
+    pub times_calls: bool,
+    pub panics: bool,
 }
 
 /// A list made at run time, a tuple, or inline storage, as far as the shape exists.
@@ -237,7 +245,10 @@ impl Bytes<'_> {
             _ => State::Disabled,
         };
         let origin = self.pick(&[0, HOUR, 123_456_789, 1_790_000_000_123_456_789]);
-        let observer_panics = self.below(32) == 31;
+        let observer = self.byte();
+        let (observes_calls, times_calls) =
+            [(true, true), (false, false), (true, false), (false, false)][usize::from(observer / 64)];
+        let observer = Observer { observes_calls, times_calls, panics: observer % 32 == 31 };
         Setup {
             storage,
             rules: (0..count).map(|_| self.rule()).collect(),
@@ -253,7 +264,7 @@ impl Bytes<'_> {
             on_cancel,
             initial,
             origin,
-            observer_panics,
+            observer,
         }
     }
 
