@@ -472,3 +472,48 @@ macro_rules! join {
 join!(A 0, B 1);
 join!(A 0, B 1, C 2);
 join!(A 0, B 1, C 2, D 3);
+
+/// What the policies' own tests need of a breaker.
+#[cfg(all(test, not(failfast_loom)))]
+mod testing {
+    use super::engine::Call;
+    use super::{Gate, Kind, Period, Timestamp, Word};
+    use core::time::Duration;
+
+    pub(super) struct Breaker(Gate);
+
+    impl Breaker {
+        pub(super) fn closed() -> Self {
+            Self(Gate::new(Word::first(Kind::Closed, 0)))
+        }
+
+        /// What a permit that is given now belongs to.
+        pub(super) fn period(&self) -> Period<'_> {
+            Period { gate: &self.0, word: self.0.load() }
+        }
+
+        /// Begins another closed generation.
+        pub(super) fn reset(&self) -> Period<'_> {
+            let old = self.0.load();
+            assert!(self.0.exchange(old, old.next(Kind::Closed, 0)));
+            self.period()
+        }
+    }
+
+    /// A call that was settled then, and took no time.
+    pub(super) struct At(pub(super) Timestamp);
+
+    impl Call for At {
+        fn now(&self) -> Timestamp {
+            self.0
+        }
+
+        fn is_timed(&self) -> bool {
+            true
+        }
+
+        fn elapsed(&self) -> Duration {
+            Duration::ZERO
+        }
+    }
+}

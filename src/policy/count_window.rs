@@ -656,3 +656,137 @@ impl<S: Calls> super::engine::Allocate for CountWindow<S> {
         Self::with(S::ring(draft.size.calls()))
     }
 }
+
+#[cfg(all(test, feature = "alloc", not(failfast_loom)))]
+mod tests {
+    use super::super::into::Sealed;
+    use super::super::testing::{At, Breaker};
+    use super::*;
+
+    const CALL: At = At(Timestamp::ORIGIN);
+
+    struct Made(CountWindow, WindowRules);
+
+    impl Made {
+        fn over(calls: u32) -> Self {
+            let made = CountWindow::over(calls).failures(calls).into_policy().unwrap();
+            Self(made.policy, made.rules)
+        }
+
+        fn record(&self, period: Period<'_>, failed: bool) {
+            self.0.record(&self.1, period, failed, &CALL);
+        }
+
+        fn failed(&self, period: Period<'_>) -> u64 {
+            self.0.tally_of(&self.1, period.generation()).failed
+        }
+    }
+
+    #[test]
+    fn a_ring_has_room_for_the_chunks_of_its_calls_and_one_more() {
+        assert_eq!([1, 6, 7, 13, 14, 100].map(ring_words), [2, 2, 4, 4, 4, 16]);
+    }
+
+    #[test]
+    fn a_straggler_leaves_the_window_as_it_is() {
+        let breaker = Breaker::closed();
+        let (window, old) = (Made::over(10), breaker.period());
+        let new = breaker.reset();
+        window.record(new, true);
+        for failed in [true, false] {
+            window.record(old, failed);
+            window.0.begin(old);
+            assert_eq!(window.failed(new), 1);
+        }
+    }
+
+    #[test]
+    fn of_an_old_generation_a_new_one_leaves_no_tag() {
+        let breaker = Breaker::closed();
+        let (window, old) = (Made::over(10), breaker.period());
+        window.record(old, true);
+        let new = breaker.reset();
+        window.0.begin(new);
+        assert_eq!(window.failed(old), 0);
+        window.record(new, true);
+        window.0.begin(new);
+        assert_eq!(window.failed(new), 1);
+    }
+
+    #[test]
+    fn a_success_in_a_full_window_of_successes_writes_nothing() {
+        let breaker = Breaker::closed();
+        let (window, period) = (Made::over(10), breaker.period());
+        for _ in 0..10 + CHUNK {
+            window.record(period, false);
+        }
+        let before = window.0.load();
+        window.record(period, false);
+        assert!(before == window.0.load());
+    }
+
+    #[test]
+    fn the_first_success_after_a_window_of_successes_is_counted() {
+        let breaker = Breaker::closed();
+        let (window, old) = (Made::over(10), breaker.period());
+        for _ in 0..10 + CHUNK {
+            window.record(old, false);
+        }
+        let new = breaker.reset();
+        window.record(new, false);
+        assert_eq!(window.0.tally_of(&window.1, new.generation()).total, 1);
+    }
+
+    /// By which a helper that has slept since another generation, or another lap of the ring, is found out.
+    #[test]
+    fn what_a_finished_chunk_leaves_behind_names_its_generation_and_number() {
+        let breaker = Breaker::closed();
+        let (window, mut period) = (Made::over(14), breaker.period());
+        for generation in 0..2 {
+            for failed in [true; 8] {
+                window.record(period, failed);
+            }
+            let Made(CountWindow { ring, base, .. }, _) = &window;
+            let [ring, base] = [&ring[0], &base[1][0]].map(|word| word.load(Ordering::Relaxed));
+            assert_eq!(ring, RING_TAG.put(generation) | FAILED.max());
+            assert_eq!(base, BASE_TAG.put(generation) | BASE_NUMBER.put(1) | COUNT.put(7));
+            period = breaker.reset();
+        }
+    }
+
+    #[test]
+    fn the_base_that_is_written_is_not_the_one_that_is_read() {
+        let breaker = Breaker::closed();
+        let (window, period) = (Made::over(100), breaker.period());
+        window.record(period, true);
+        let mut read = window.0.load().base();
+        for _ in 0..5 {
+            for _ in 1..CHUNK {
+                window.record(period, true);
+            }
+            assert_eq!(window.0.load().base(), read);
+            window.record(period, true);
+            assert_ne!(window.0.load().base(), read);
+            read = window.0.load().base();
+        }
+    }
+
+    #[test]
+    fn chunk_numbers_wrap() {
+        let breaker = Breaker::closed();
+        let (window, period) = (Made::over(20), breaker.period());
+        let is_failure = |call: u32| call % 3 == 0 || call % 7 == 2;
+        for call in 0..200 {
+            window.record(period, is_failure(call));
+            if call == 100 {
+                // By a multiple of the ring, so that each word stays in its place.
+                let Head(head) = window.0.load();
+                let ahead = NUMBER.max() - NUMBER.get(head) - 2;
+                window.0.head.store(head + NUMBER.put(ahead - ahead % 4), Ordering::Relaxed);
+            }
+            let last = (0..=call).rev().take(20);
+            assert_eq!(window.failed(period), last.filter(|call| is_failure(*call)).count() as u64, "call {call}");
+        }
+        assert!(window.0.load().number() < 100);
+    }
+}

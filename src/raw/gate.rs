@@ -404,3 +404,64 @@ fn outage_of(gate: Word, raw: u64) -> Outage {
         kind => Outage { start: gate.generation(), kind, reopened: 0 },
     }
 }
+
+#[cfg(all(test, not(failfast_loom)))]
+mod tests {
+    use super::*;
+
+    const QUOTA: Quota = Quota { probes: 2, successes: 1 };
+
+    fn half_open() -> (Gate, Word) {
+        let gate = Gate::new(Word::first(Kind::ByHand, 0));
+        let word = gate.half_open(gate.load(), 1000).unwrap();
+        (gate, word)
+    }
+
+    #[test]
+    fn a_time_is_the_one_within_half_the_range_of_now() {
+        let half = MILLIS.max() / 2;
+        let now = Timestamp::from_millis(3);
+        for (ahead, time) in [(0, 3), (1, 4), (half, half + 3), (half + 1, 0), (MILLIS.max(), 2)] {
+            let word = Word::first(Kind::Closed, 3 + ahead);
+            assert_eq!(word.time(now), Timestamp::from_millis(time), "{ahead} ms ahead");
+        }
+    }
+
+    #[test]
+    fn only_a_closed_gate_is_closed() {
+        for kind in Kind::ALL {
+            assert_eq!(Word::first(kind, 7).is_closed(), kind == Kind::Closed, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn sealed_a_period_admits_and_settles_no_more() {
+        let (gate, word) = half_open();
+        assert_eq!(gate.admit(word, QUOTA), Admission::Admitted);
+        assert_eq!(gate.seal(word, QUOTA), Ok(()));
+        assert_eq!(gate.admit(word, QUOTA), Admission::Over);
+        assert_eq!(gate.settle(word, ProbeOutcome::Succeeded, QUOTA), None);
+        assert_eq!(gate.verdict(word, QUOTA), None);
+        assert_eq!(gate.seal(word, QUOTA), Ok(()));
+    }
+
+    #[test]
+    fn a_verdict_that_was_reached_in_time_is_not_lost_to_the_seal() {
+        let (gate, word) = half_open();
+        assert_eq!(gate.admit(word, QUOTA), Admission::Admitted);
+        assert_eq!(gate.verdict(word, QUOTA), None);
+        assert_eq!(gate.settle(word, ProbeOutcome::Succeeded, QUOTA), Some(Verdict::Close));
+        assert_eq!(gate.verdict(word, QUOTA), Some(Verdict::Close));
+        assert_eq!(gate.seal(word, QUOTA), Err(Verdict::Close));
+        assert_eq!(gate.admit(word, QUOTA), Admission::Decided(Verdict::Close));
+    }
+
+    #[test]
+    fn who_comes_late_to_half_open_changes_nothing() {
+        let (gate, word) = half_open();
+        assert_eq!(gate.admit(word, QUOTA), Admission::Admitted);
+        assert_eq!(gate.half_open(Word::first(Kind::ByHand, 0), 2000), None);
+        assert_eq!(gate.load(), word);
+        assert_eq!(gate.probes(word), Some(Probes { admitted: 1, succeeded: 0, failed: 0 }));
+    }
+}
