@@ -497,8 +497,7 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
             Settled::Cancelled => Outcome::Ignored,
         };
         match (word.kind(), outcome) {
-            (Kind::Closed | Kind::MetricsOnly, Outcome::Ignored) => {}
-            (Kind::Closed, Outcome::Success) => self.record(pass, false, Some(now)),
+            // A call cancelled as a failure: `settle` has recorded every other.
             (Kind::Closed, Outcome::Failure) => self.record(pass, true, Some(now)),
             (Kind::MetricsOnly, Outcome::Success) => _ = self.shadow(pass, false, now),
             (Kind::MetricsOnly, Outcome::Failure) => _ = self.shadow(pass, true, now),

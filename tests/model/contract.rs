@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use failfast::{OnMaxWait, Outcome, Reason, Settled, Span, State};
+use failfast::{Cause, OnMaxWait, Outcome, Reason, Settled, Span, State};
 
 use super::plot::{Cancel, DAY, MILLI, Over, Rule, Setup};
 
@@ -110,9 +110,12 @@ pub struct Rejected {
 pub struct Transition {
     pub from: State,
     pub to: State,
+    pub cause: Cause,
     pub trip: Option<Trip>,
     pub generation: u64,
     pub at: Nanos,
+    /// When an open wait is over, at the earliest and at the latest.
+    pub end: Option<(Nanos, Nanos)>,
 }
 
 /// What an observer is told.
@@ -255,7 +258,7 @@ impl Model {
 
     // ---- moves ----
 
-    fn enter(&mut self, gate: Gate, at: Nanos, trip: Option<Trip>) {
+    fn enter(&mut self, gate: Gate, at: Nanos, cause: Cause, trip: Option<Trip>) {
         let from = self.gate.state();
         self.generation += 1;
         (self.gate, self.since, self.expired) = (gate, at, None);
@@ -263,7 +266,11 @@ impl Model {
             self.forget();
         }
         let to = gate.state();
-        self.told.transitions.push(Transition { from, to, trip, generation: self.generation, at });
+        let end = match gate {
+            Gate::Open(End(first, last)) => Some((first, last)),
+            _ => None,
+        };
+        self.told.transitions.push(Transition { from, to, cause, trip, generation: self.generation, at, end });
     }
 
     /// Rule 15: "a move to closed or to a hand-set state starts with an empty window and k = 0".
@@ -290,7 +297,7 @@ impl Model {
         let outage = Outage { reason, policy, counts: self.all_counts() };
         let trip = Trip { reason, counts: Some(outage.counts[policy]) };
         let end = self.wait(self.now, wait);
-        self.enter(Gate::Open(end), self.now, Some(trip));
+        self.enter(Gate::Open(end), self.now, Cause::Opened(reason), Some(trip));
         self.calls.clear();
         self.k = 0;
         self.outage = Some(outage);
@@ -309,7 +316,7 @@ impl Model {
         }
         let end = self.expired.take().unwrap_or_else(|| self.wait(at, wait));
         self.outage.as_mut().unwrap().reason = reason;
-        self.enter(Gate::Open(end), at, Some(Trip { reason, counts: None }));
+        self.enter(Gate::Open(end), at, Cause::Opened(reason), Some(Trip { reason, counts: None }));
     }
 
     /// Rules 9 and 10: when a wait from `at` on is over, `asked` for or not.
@@ -333,7 +340,11 @@ impl Model {
 
     fn half_open(&mut self) {
         let until = whole_millis(self.now + Nanos::from(self.setup.max_wait));
-        self.enter(Gate::HalfOpen { until, probes: Probes::default() }, self.now, None);
+        let cause = match self.gate {
+            Gate::Open(End(_, end)) if self.now < end => Cause::ByHand,
+            _ => Cause::WaitOver,
+        };
+        self.enter(Gate::HalfOpen { until, probes: Probes::default() }, self.now, cause, None);
     }
 
     /// Rules 12 and 14: what time has decided, whoever notices when.
@@ -343,7 +354,7 @@ impl Model {
                 OnMaxWait::Open => self.reopen(Reason::ProbeTimeout, until, None),
                 OnMaxWait::Close => {
                     self.meet("closed by max_wait");
-                    self.enter(Gate::Closed, until, None);
+                    self.enter(Gate::Closed, until, Cause::ProbeTimeout, None);
                 }
                 _ => {}
             },
@@ -447,7 +458,7 @@ impl Model {
             self.reopen(Reason::Requested, self.now, nanos(wait));
         } else if succeeded >= self.setup.successes {
             self.meet("closed by probes");
-            self.enter(Gate::Closed, self.now, None);
+            self.enter(Gate::Closed, self.now, Cause::ProbesSucceeded, None);
         } else if self.setup.probes - failed < self.setup.successes {
             self.reopen(Reason::ProbeFailed, self.now, None);
         }
@@ -520,7 +531,7 @@ impl Model {
     pub fn set(&mut self, gate: Gate) {
         self.catch_up();
         if self.gate != gate {
-            self.enter(gate, self.now, None);
+            self.enter(gate, self.now, Cause::ByHand, None);
         }
     }
 
@@ -532,7 +543,7 @@ impl Model {
             self.since = self.now;
             self.forget();
         } else {
-            self.enter(Gate::Closed, self.now, None);
+            self.enter(Gate::Closed, self.now, Cause::ByHand, None);
         }
     }
 

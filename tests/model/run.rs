@@ -114,7 +114,7 @@ struct Listener {
     wants: plot::Observer,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Heard {
     transitions: Vec<failfast::Transition>,
     rejected: Vec<failfast::Rejected>,
@@ -574,13 +574,13 @@ impl<P: Policy + 'static> Run<P> {
         if !wants.times_calls {
             told.settled.iter_mut().for_each(|(_, _, elapsed)| *elapsed = None);
         }
+        assert_eq!(heard.transitions.len(), told.transitions.len(), "the transitions: {heard:?}, expected {told:?}");
         for (got, expected) in heard.transitions.iter().zip(&told.transitions) {
             self.compare_generation(expected.generation, got.generation());
         }
-        let numbers = told.transitions.iter().map(|transition| transition.generation);
-        let transitions = heard.transitions.iter().zip(numbers.chain(std::iter::repeat(0)));
+        let transitions = heard.transitions.iter().zip(&told.transitions);
         let heard = Told {
-            transitions: transitions.map(|(transition, generation)| transitioned(transition, generation)).collect(),
+            transitions: transitions.map(|(transition, expected)| transitioned(transition, *expected)).collect(),
             rejected: heard.rejected.iter().map(rejected).collect(),
             would_trip: heard.would_trip.iter().map(|would| trip(&would.trip())).collect(),
             settled: heard.settled,
@@ -637,13 +637,19 @@ fn rejected(rejected: &failfast::Rejected) -> Rejected {
     }
 }
 
-fn transitioned(transition: &failfast::Transition, generation: u64) -> Transition {
+/// `expected`, but for what the breaker told otherwise.
+fn transitioned(transition: &failfast::Transition, expected: Transition) -> Transition {
     assert_eq!(transition.reason(), transition.trip().map(|trip| trip.reason()));
+    let at = Nanos::from(transition.at().as_nanos());
+    let end = transition.retry_after().map(|wait| at + wait.as_nanos());
+    assert_eq!(end.is_some(), transition.to() == failfast::State::Open, "{transition}");
     Transition {
         from: transition.from(),
         to: transition.to(),
+        cause: transition.cause(),
         trip: transition.trip().as_ref().map(trip),
-        generation,
-        at: transition.at().as_nanos().into(),
+        at,
+        end: expected.end.filter(|(first, last)| end.is_some_and(|end| (*first..=*last).contains(&end))),
+        ..expected
     }
 }
