@@ -644,3 +644,60 @@ impl<S: Buckets> super::engine::Allocate for TimeWindow<S> {
         Self::with(S::cells(buckets, stripes))
     }
 }
+
+#[cfg(all(test, feature = "alloc", not(failfast_loom)))]
+mod tests {
+    use super::super::into::Sealed;
+    use super::super::testing::{At, Breaker};
+    use super::*;
+
+    fn check(cells: &impl Cells, stripes: usize) {
+        assert_eq!(cells.stripes(), stripes);
+        for thread in 0..2 * stripes {
+            assert_eq!(cells.stripe_of(thread), thread % stripes);
+        }
+        let rows = || [cells.failed(), cells.slow()].into_iter().chain((0..stripes).map(|it| cells.succeeded(it)));
+        let named = || (1..).zip(rows().flatten());
+        named().for_each(|(name, cell)| cell.store(name, Ordering::Relaxed));
+        assert!(named().all(|(name, cell)| cell.load(Ordering::Relaxed) == name), "a cell has two places");
+        assert!(rows().all(|row| row.len() == 4));
+    }
+
+    #[test]
+    fn each_stripe_has_cells_of_its_own() {
+        check(&InlineBuckets::<4, 3>::cells(4, 3), 3);
+        let heap = HeapBuckets::cells(4, 3);
+        check(&heap, 4);
+        assert_eq!(heap.rows.len(), 6 * (4 + APART));
+    }
+
+    #[cfg(feature = "std")]
+    #[test]
+    fn a_thread_counts_in_its_own_stripe() {
+        let window = TimeWindow::over(Duration::from_secs(10), 10).failures(9).stripes(4).into_policy().unwrap().policy;
+        for _ in 0..8 {
+            let own = || {
+                let own = window.cells.succeeded(window.cells.stripe_of(thread_number()));
+                assert!(core::ptr::eq(window.successes(), own));
+            };
+            std::thread::scope(|scope| scope.spawn(own).join().unwrap());
+        }
+    }
+
+    #[test]
+    fn a_straggler_leaves_the_window_as_it_is() {
+        let breaker = Breaker::closed();
+        let made = TimeWindow::over(Duration::from_secs(10), 10).failures(9).into_policy().unwrap();
+        let (window, rules, old) = (made.policy, made.rules, breaker.period());
+        let new = breaker.reset();
+        let call = At(Timestamp::from_millis(500));
+        window.record(&rules, new, true, &call);
+        window.record(&rules, new, false, &call);
+        let trouble = window.trouble.load(Ordering::Relaxed);
+        for failed in [true, false] {
+            window.record(&rules, old, failed, &call);
+        }
+        let Tally { total, failed, .. } = window.tally_at(&rules, new.generation(), call.0);
+        assert_eq!((total, failed, trouble), (2, 1, window.trouble.load(Ordering::Relaxed)));
+    }
+}
