@@ -684,20 +684,63 @@ mod tests {
         }
     }
 
+    fn made(spec: Spec<TimeWindow>) -> (TimeWindow, WindowRules) {
+        let made = spec.into_policy().unwrap();
+        (made.policy, made.rules)
+    }
+
+    const fn at(second: u64) -> At {
+        At(Timestamp::from_millis(second * 1000))
+    }
+
     #[test]
     fn a_straggler_leaves_the_window_as_it_is() {
         let breaker = Breaker::closed();
-        let made = TimeWindow::over(Duration::from_secs(10), 10).failures(9).into_policy().unwrap();
-        let (window, rules, old) = (made.policy, made.rules, breaker.period());
+        let (window, rules) = made(TimeWindow::over(Duration::from_secs(10), 10).failures(9));
+        let old = breaker.period();
         let new = breaker.reset();
-        let call = At(Timestamp::from_millis(500));
-        window.record(&rules, new, true, &call);
-        window.record(&rules, new, false, &call);
+        window.record(&rules, new, true, &at(0));
+        window.record(&rules, new, false, &at(0));
         let trouble = window.trouble.load(Ordering::Relaxed);
         for failed in [true, false] {
-            window.record(&rules, old, failed, &call);
+            window.record(&rules, old, failed, &at(0));
         }
-        let Tally { total, failed, .. } = window.tally_at(&rules, new.generation(), call.0);
+        let Tally { total, failed, .. } = window.tally_at(&rules, new.generation(), at(0).0);
         assert_eq!((total, failed, trouble), (2, 1, window.trouble.load(Ordering::Relaxed)));
+    }
+
+    #[test]
+    fn a_count_that_comes_after_its_bucket_has_left_takes_no_place_of_a_later_one() {
+        let breaker = Breaker::closed();
+        let (window, rules) = made(TimeWindow::over(Duration::from_secs(10), 10).failures(9));
+        let period = breaker.period();
+        let late = window.enter(&rules, at(0).0.as_nanos());
+        window.record(&rules, period, true, &at(10));
+        window.count(&rules, period, late, window.cells.failed());
+        assert_eq!(window.tally_at(&rules, period.generation(), at(10).0).failed, 1);
+    }
+
+    #[test]
+    fn a_bucket_that_is_full_stays_full() {
+        let breaker = Breaker::closed();
+        let (window, rules) = made(TimeWindow::over(Duration::from_secs(10), 10).failures(9));
+        let period = breaker.period();
+        window.cells.failed()[0].store(COUNT.max() - 1, Ordering::Relaxed);
+        for _ in 0..3 {
+            window.record(&rules, period, true, &at(0));
+            assert_eq!(window.tally_at(&rules, period.generation(), at(0).0).failed, COUNT.max());
+        }
+    }
+
+    #[test]
+    fn what_successes_cannot_bring_about_is_looked_at_again_when_a_bucket_has_left() {
+        let breaker = Breaker::closed();
+        let (window, rules) = made(TimeWindow::over(Duration::from_secs(4), 4).min_calls(1).failure_rate(50.0));
+        let record = |second, failed| window.record(&rules, breaker.period(), failed, &at(second)).causes();
+        // 4 of 10, and without the bucket of second 5, 4 of 6. Seconds 8 and 9 have the bits of second 7 in common.
+        let calls = [(5, false); 5].into_iter().chain([(7, true); 4]).chain([(8, false)]);
+        calls.for_each(|(second, failed)| assert_eq!(record(second, failed), Causes::NONE));
+        assert_ne!(window.quiet.load(Ordering::Relaxed), 0);
+        assert_eq!(record(9, false), Causes::FAILURE_RATE);
     }
 }
