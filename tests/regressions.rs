@@ -869,3 +869,38 @@ fn a_clock_at_its_end_does_not_hang_a_call() {
     breaker.try_acquire().unwrap().success();
     assert_eq!(breaker.state(), State::Closed);
 }
+
+mod constants {
+    use super::*;
+
+    /// Half a second later each time that it is read.
+    #[derive(Default)]
+    struct Ticks(AtomicU64);
+
+    impl Clock for &Ticks {
+        fn now(&self) -> Timestamp {
+            Timestamp::from_nanos(self.0.fetch_add(1, SeqCst) * 500_000_000)
+        }
+    }
+
+    /// How often the clock was read for a success, and whether two of them opened the breaker for being slow.
+    fn successes<P: InlinePolicy>(policy: Spec<P>) -> (u64, State) {
+        let clock = Ticks::default();
+        let breaker = CircuitBreaker::new_with(policy, Config::new(), &clock, ());
+        let before = clock.0.load(SeqCst);
+        breaker.try_acquire().unwrap().success();
+        let readings = clock.0.load(SeqCst) - before;
+        breaker.try_acquire().unwrap().success();
+        (readings, breaker.state())
+    }
+
+    #[test]
+    fn calls_are_timed_if_one_of_the_policies_asks_for_it_and_only_then() {
+        const STREAK: Spec<Consecutive> = Consecutive::new(5);
+        const SLOW: Spec<LastCalls<2>> = LastCalls::new().slow_calls(Duration::from_millis(400), 100.0);
+        assert_eq!(successes(STREAK), (0, State::Closed));
+        assert_eq!(successes(SLOW), (2, State::Open));
+        assert_eq!(successes(STREAK.and(SLOW)), (2, State::Open));
+        assert_eq!(successes(SLOW.and(STREAK)), (2, State::Open));
+    }
+}
