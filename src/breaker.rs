@@ -421,8 +421,7 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
     }
 
     /// Records an outcome of a metrics-only breaker, and tells of each cause that has begun to hold with it: that did not
-    /// hold when somebody last noted the causes, or that time has ended since.
-    /// Gives the counts that they were last seen in.
+    /// hold when somebody last noted the causes. Gives the counts that they were last seen in.
     fn shadow(&self, pass: Pass, failed: bool, now: Timestamp) -> CountsList {
         let generation = pass.word.generation();
         let seen = Cell::new(CountsList::default());
@@ -432,16 +431,20 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
             seen.set(counts);
             u64::from(causes.0)
         };
-        let noted = self.note.read(generation).unwrap_or(0);
-        let lasting = holding();
+        // What holds is asked after the old note was read, and each note has a number of its own: a note that replaces
+        // another says what held while that one stood.
+        let note = |old, held| NOTES.put(NOTES.get(old) + 1) | HELD.put(held);
+        let is_current = || self.gate.load() == pass.word;
+        // What time has ended is noted before the outcome is counted: of calls that overlap and bring it about again, the
+        // first one to note that tells of it.
+        let noted = self.note.read(generation).map_or(0, |noted| HELD.get(noted));
+        if noted & !holding() != 0 {
+            _ = self.note.update(generation, |old| note(old, HELD.get(old) & holding()), is_current);
+        }
         _ = self.count(pass, failed, Some(now));
-        // What holds is asked after the note was read, and the note says whether anybody has noted since: so of calls that
-        // overlap one tells, and the last one to note has seen what the others counted.
-        let note = |old| NOTES.put(NOTES.get(old) + 1) | HELD.put(holding());
-        let noted_anew = self.note.update(generation, note, || self.gate.load() == pass.word);
+        let noted_anew = self.note.update(generation, |old| note(old, holding()), is_current);
         let Some((old, new)) = noted_anew else { return seen.get() };
-        let still = if old == noted { lasting } else { HELD.max() };
-        let begun = HELD.get(new) & !(HELD.get(old) & still);
+        let begun = HELD.get(new) & !HELD.get(old);
         for cause in (0..u32::BITS).map(|bit| Causes(begun as u32 & 1 << bit)) {
             if let Some((index, kind)) = cause.first() {
                 self.would_trip(kind, index, &seen.get());

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use failfast::{CircuitBreaker, Consecutive, Fault, History, State};
+use std::time::Duration;
+
+use failfast::{CircuitBreaker, Consecutive, Fault, History, IntoPolicy, Policy, State, TimeWindow};
 use loom_tests::{Log, Orders, Time, explore, thread};
 
 /// Two hands at once: their transitions are one chain, and each is told once.
@@ -55,21 +57,19 @@ fn a_history_read_while_written() {
     });
 }
 
-type Breaker = CircuitBreaker<Consecutive, Arc<Time>, Arc<Log>>;
+type Breaker<P> = CircuitBreaker<P, Arc<Time>, Arc<Log>>;
 
-fn metrics_only(failures: u32) -> (Arc<Breaker>, Arc<Log>) {
+fn metrics_only<S: IntoPolicy>(policy: S, time: &Arc<Time>) -> (Arc<Breaker<S::Policy>>, Arc<Log>) {
     let log = Arc::new(Log::default());
-    let breaker = CircuitBreaker::builder()
-        .failures(failures)
-        .initial_state(State::MetricsOnly)
-        .clock(Arc::new(Time::default()))
-        .observer(log.clone())
-        .build()
-        .unwrap();
-    (Arc::new(breaker), log)
+    let builder = CircuitBreaker::builder().policy(policy).initial_state(State::MetricsOnly);
+    (Arc::new(builder.clock(time.clone()).observer(log.clone()).build().unwrap()), log)
 }
 
-fn two_failures(breaker: &Arc<Breaker>) {
+fn streak(failures: u32) -> (Arc<Breaker<Consecutive>>, Arc<Log>) {
+    metrics_only(Consecutive::new(failures), &Arc::default())
+}
+
+fn two_failures<P: Policy + 'static>(breaker: &Arc<Breaker<P>>) {
     let permit = breaker.try_acquire_owned().unwrap();
     let failing = thread::spawn(move || permit.failure());
     breaker.try_acquire().unwrap().failure();
@@ -81,7 +81,7 @@ fn two_failures(breaker: &Arc<Breaker>) {
 #[test]
 fn a_cause_begins_once() {
     explore("a cause begins once", Orders::All, &[Fault::SplitCas, Fault::BlindCas], || {
-        let (breaker, log) = metrics_only(2);
+        let (breaker, log) = streak(2);
         two_failures(&breaker);
         assert_eq!(log.would_trip(), 1);
         breaker.try_acquire().unwrap().success();
@@ -94,7 +94,7 @@ fn a_cause_begins_once() {
 #[test]
 fn a_cause_that_two_bring_about_begins_once() {
     explore("a cause that two bring about begins once", Orders::All, &[Fault::SplitCas, Fault::BlindCas], || {
-        let (breaker, log) = metrics_only(1);
+        let (breaker, log) = streak(1);
         two_failures(&breaker);
         assert_eq!(log.would_trip(), 1);
     });
@@ -104,10 +104,25 @@ fn a_cause_that_two_bring_about_begins_once() {
 #[test]
 fn a_cause_that_lasts_is_not_told_again() {
     explore("a cause that lasts is not told again", Orders::All, &[Fault::SplitCas, Fault::BlindCas], || {
-        let (breaker, log) = metrics_only(2);
+        let (breaker, log) = streak(2);
         two_failures(&breaker);
         breaker.try_acquire().unwrap().failure();
         assert_eq!(log.would_trip(), 1);
+    });
+}
+
+/// Time has ended a cause, and two failures bring it about again: it is told once more, and once.
+#[test]
+fn a_cause_that_time_has_ended_begins_once_more() {
+    let faults = [Fault::SplitCas, Fault::BlindCas];
+    explore("a cause that time has ended begins once more", Orders::Bound(3), &faults, || {
+        let time = Arc::new(Time::default());
+        let window = TimeWindow::over(Duration::from_millis(2), 2).failures(1);
+        let (breaker, log) = metrics_only(window, &time);
+        breaker.try_acquire().unwrap().failure();
+        time.set(2);
+        two_failures(&breaker);
+        assert_eq!(log.would_trip(), 2);
     });
 }
 
@@ -115,7 +130,7 @@ fn a_cause_that_lasts_is_not_told_again() {
 #[test]
 fn a_late_note() {
     explore("a late note", Orders::All, &[Fault::SplitCas, Fault::BlindCas], || {
-        let (breaker, log) = metrics_only(1);
+        let (breaker, log) = streak(1);
         let straggler = {
             let permit = breaker.try_acquire_owned().unwrap();
             thread::spawn(move || permit.failure())
