@@ -517,3 +517,31 @@ mod testing {
         }
     }
 }
+
+#[cfg(all(test, feature = "alloc", not(failfast_loom)))]
+mod tests {
+    use super::testing::Breaker;
+    use super::{Consecutive, CountWindow, Rule, TimeWindow, into::Sealed};
+    use crate::policy::engine::Engine;
+    use crate::raw::bits::GENERATION_BITS;
+    use crate::snapshot::CountsList;
+    use crate::time::Timestamp;
+
+    #[test]
+    fn evidence_does_not_come_back_when_generations_wrap() {
+        let rules: [Rule; 3] =
+            [Consecutive::new(5).into(), CountWindow::standard().into(), TimeWindow::standard().into()];
+        let (policy, breaker) = (rules.into_policy().unwrap().policy, Breaker::closed());
+        let generation = breaker.reset().generation();
+        let mut counts = CountsList::default();
+        policy.live(&(), generation, Timestamp::ORIGIN, &mut counts);
+        policy.publish(generation, &mut counts.iter());
+        let evidence = || [0, 1, 2].map(|index| policy.published(&(), generation, index).is_some());
+        assert_eq!(evidence(), [true; 3]);
+        for _ in 0..1 << GENERATION_BITS {
+            policy.begin(breaker.reset());
+        }
+        assert_eq!(breaker.period().generation(), generation);
+        assert_eq!(evidence(), [false; 3]);
+    }
+}

@@ -710,6 +710,28 @@ mod numbers {
     }
 
     #[test]
+    fn the_ends_of_the_ranges_are_legal() {
+        let time = |length, buckets| TimeWindow::over(length, buckets).failures(1);
+        let rules = [
+            CountWindow::over(1).min_calls(1).failures(1).into(),
+            CountWindow::over(1_000_000).min_calls(1_000_000).failures(1_000_000).failure_rate(100.0).into(),
+            time(SECOND, 1).into(),
+            time(65_535 * MILLI, 65_535).stripes(1024).into(),
+            time(MILLI / 10, 1).into(),
+            time(3650 * DAY, 1).failure_rate(0.000_001).into(),
+            Consecutive::new(1).into(),
+            Consecutive::new(u32::MAX).into(),
+        ];
+        for rule in &rules {
+            assert_eq!(Rule::check(rule), Ok(()));
+        }
+        let small = vec![rules[6]; 8];
+        assert!(CircuitBreaker::builder().policy(small).build().is_ok());
+        let error = Rule::from(Consecutive::new(0)).check().unwrap_err();
+        assert_eq!(error.field(), "consecutive.failures");
+    }
+
+    #[test]
     fn a_bad_rate_names_the_field_the_value_and_the_range() {
         for (percent, text) in [
             (0.0, "0 %"),

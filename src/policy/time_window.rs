@@ -401,7 +401,7 @@ impl<S: Buckets> TimeWindow<S> {
     }
 
     /// Before the ring moves from `latest` to `next`, and so enters the last `entered` buckets: nothing has been counted
-    /// in them yet, so a cell that has the tag of one has it from 2^16 laps ago, and is retagged.
+    /// in them yet, so a cell that has the tag of one has it from 2^16 laps ago, and is emptied.
     fn expect_nothing(&self, latest: Position, next: Position, entered: usize) {
         let rows = [self.cells.failed(), self.cells.slow()];
         let stripes = (0..self.cells.stripes()).map(|stripe| self.cells.succeeded(stripe));
@@ -413,10 +413,9 @@ impl<S: Buckets> TimeWindow<S> {
                 let old = row[slot].load(Ordering::Acquire);
                 let tag = LAP.get(position.empty_cell(0));
                 if LAP.get(old) == tag && COUNT.get(old) != 0 && self.latest() == latest {
-                    let new = TAG.put(TAG.get(old)) | LAP.put(tag.wrapping_sub(1));
                     // ORDERING: Release, so that it stands before the ring is moved. Whoever loses has lost to one
                     // that did the same, or to a count after the ring was moved.
-                    _ = row[slot].compare_exchange(old, new, Ordering::Release, Ordering::Relaxed);
+                    _ = row[slot].compare_exchange(old, 0, Ordering::Release, Ordering::Relaxed);
                 }
             }
         }
@@ -720,6 +719,17 @@ mod tests {
         assert_eq!(window.tally_at(&rules, period.generation(), at(10).0).failed, 1);
     }
 
+    /// Whoever moves the ring may sleep before it empties the buckets that are to be entered.
+    #[test]
+    fn a_count_in_a_bucket_that_was_entered_meanwhile_stays() {
+        let breaker = Breaker::closed();
+        let (window, rules) = made(TimeWindow::over(Duration::from_secs(10), 10).failures(9));
+        let (period, before) = (breaker.period(), window.latest());
+        window.record(&rules, period, true, &at(1));
+        window.expect_nothing(before, window.latest(), 1);
+        assert_eq!(window.tally_at(&rules, period.generation(), at(1).0).failed, 1);
+    }
+
     #[test]
     fn a_bucket_that_is_full_stays_full() {
         let breaker = Breaker::closed();
@@ -742,5 +752,13 @@ mod tests {
         calls.for_each(|(second, failed)| assert_eq!(record(second, failed), Causes::NONE));
         assert_ne!(window.quiet.load(Ordering::Relaxed), 0);
         assert_eq!(record(9, false), Causes::FAILURE_RATE);
+    }
+
+    #[test]
+    fn a_rate_that_no_number_of_successes_can_reach_is_not_looked_at_again() {
+        let breaker = Breaker::closed();
+        let (window, rules) = made(TimeWindow::over(Duration::from_secs(4), 4).min_calls(10).failure_rate(50.0));
+        window.record(&rules, breaker.period(), true, &at(1));
+        assert_ne!(window.quiet.load(Ordering::Relaxed), 0);
     }
 }

@@ -379,7 +379,6 @@ impl WindowRules {
         let lengths = [self, new].map(|rules| Value::Time(Duration::from_nanos(rules.length())));
         match self.bucket {
             0 if self.size != new.size => fixed("window.calls", sizes),
-            0 => Ok(()),
             _ if self.length() != new.length() => fixed("window.length", lengths),
             _ if self.size != new.size => fixed("window.buckets", sizes),
             _ => Ok(()),
@@ -479,5 +478,28 @@ impl Evidence {
         self.total.keep_recent(generation);
         self.failed.keep_recent(generation);
         self.slow.keep_recent(generation);
+    }
+}
+
+#[cfg(all(test, not(failfast_loom)))]
+mod tests {
+    use super::*;
+    use crate::LastCalls;
+
+    #[test]
+    fn changed_rules_are_the_new_ones_whatever_bits_they_share_with_the_old() {
+        let millis = Duration::from_millis;
+        let [built, new] =
+            [(3, 7, 30.0, 7, 60.0), (6, 6, 35.0, 6, 55.0)].map(|(min, failures, rate, slow, slow_rate)| {
+                let spec = LastCalls::<20>::new().min_calls(min).failures(failures).failure_rate(rate);
+                spec.slow_calls(millis(slow), slow_rate).rules().unwrap()
+            });
+        let changed = Changed::nothing();
+        changed.set(&built, &new);
+        let now = changed.over(&built);
+        assert_eq!(now.failures, new.failures);
+        assert_eq!(now.failure_rate.0, new.failure_rate.0);
+        assert_eq!(now.slow_call_rate.0, new.slow_call_rate.0);
+        assert_eq!([6, 7].map(|time| changed.is_slow(&built, millis(time))), [false, true]);
     }
 }

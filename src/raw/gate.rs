@@ -464,4 +464,13 @@ mod tests {
         assert_eq!(gate.load(), word);
         assert_eq!(gate.probes(word), Some(Probes { admitted: 1, succeeded: 0, failed: 0 }));
     }
+
+    #[test]
+    fn a_reopening_is_counted_once_however_many_propose_to_half_open_after_it() {
+        let opened = Word::first(Kind::ProbeFailed, 0);
+        let before = Outage { start: 0, kind: Kind::ByHand, reopened: 3 }.tagged(opened.generation());
+        let after = Outage { start: 0, kind: Kind::ProbeFailed, reopened: 4 };
+        assert_eq!(outage_of(opened, before), after);
+        assert_eq!(outage_of(opened, after.tagged(opened.generation() + 1)), after);
+    }
 }
