@@ -29,7 +29,7 @@ impl Published {
     }
 
     pub(crate) fn publish(&self, generation: u64, value: u64) {
-        let new = TAG.put(generation) | VALUE.put(if value > VALUE.max() { VALUE.max() } else { value });
+        let new = TAG.put(generation) | VALUE.put(value.min(VALUE.max()));
         self.replace_older(generation, new, 1);
     }
 
@@ -118,9 +118,32 @@ mod tests {
         for generation in 0..=last {
             published.keep_recent(generation);
         }
-        published.publish(last, u64::MAX);
+        published.publish(last, VALUE.max() + 1);
         assert_eq!(published.read(last), Some(VALUE.max()));
         published.publish(0, 1);
         assert_eq!(published.read(0), Some(1));
+    }
+
+    #[test]
+    fn a_publication_stays_for_half_of_all_generations() {
+        let published = Published::new();
+        published.publish(5, 7);
+        for generation in 5..5 + 2 * AHEAD {
+            published.keep_recent(generation);
+            assert_eq!(published.read(5), Some(7), "{generation}");
+        }
+        published.keep_recent(5 + 2 * AHEAD);
+        assert_eq!(published.read(5), None);
+    }
+
+    #[test]
+    fn an_update_comes_from_its_own_generation_or_begins_a_current_one() {
+        let published = Published::new();
+        let add = |old| old + 1;
+        assert_eq!(published.update(3, add, || true), Some((0, 1)));
+        assert_eq!(published.update(3, add, || false), Some((1, 2)));
+        assert_eq!(published.update(2, add, || false), None);
+        assert_eq!(published.read(3), Some(2));
+        assert_eq!(published.update(4, add, || true), Some((0, 1)));
     }
 }
