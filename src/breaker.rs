@@ -437,9 +437,10 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
         let is_current = || self.gate.load() == pass.word;
         // What time has ended is noted before the outcome is counted: of calls that overlap and bring it about again, the
         // first one to note that tells of it.
-        let noted = self.note.read(generation).map_or(0, |noted| HELD.get(noted));
-        if noted & !holding() != 0 {
-            _ = self.note.update(generation, |old| note(old, HELD.get(old) & holding()), is_current);
+        let lasting = |old| HELD.get(old) & holding();
+        let noted = self.note.read(generation).unwrap_or(0);
+        if lasting(noted) != HELD.get(noted) {
+            _ = self.note.update(generation, |old| note(old, lasting(old)), is_current);
         }
         _ = self.count(pass, failed, Some(now));
         let noted_anew = self.note.update(generation, |old| note(old, holding()), is_current);
