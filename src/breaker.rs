@@ -501,6 +501,8 @@ impl<P: Policy, C: Clock, O: Observer> CircuitBreaker<P, C, O> {
             Settled::Cancelled => Outcome::Ignored,
         };
         match (word.kind(), outcome) {
+            // As the last arm; named here, it saves each success two instructions (rustc 1.95).
+            (Kind::Closed | Kind::MetricsOnly, Outcome::Ignored) => {}
             // A call cancelled as a failure: `settle` has recorded every other.
             (Kind::Closed, Outcome::Failure) => self.record(pass, true, Some(now)),
             (Kind::MetricsOnly, Outcome::Success) => _ = self.shadow(pass, false, now),
