@@ -29,7 +29,6 @@ mod svg;
 
 use std::error::Error;
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -98,13 +97,7 @@ fn fleet(options: &Options) -> Result<(), Box<dyn Error>> {
     let runs = [run(Side::Alone)?, run(Side::Any)?, run(Side::Quorum)?];
     let figures = runs.each_ref().map(|run| Figures::of(&plan, run));
 
-    let picture = picture_path();
-    if let Some(folder) = picture.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    std::fs::write(&picture, svg::draw(&plan, &runs, &figures))
-        .map_err(|error| format!("cannot write {}: {error}", picture.display()))?;
-
+    let picture = pieces::save("fleet.svg", &svg::draw(&plan, &runs, &figures))?;
     let text = if options.json {
         format!("{}\n", report::json(&plan, &figures))
     } else {
@@ -112,10 +105,4 @@ fn fleet(options: &Options) -> Result<(), Box<dyn Error>> {
     };
     std::io::stdout().lock().write_all(text.as_bytes())?;
     Ok(())
-}
-
-/// Beside cargo's other outputs, from whatever folder `cargo run` was called.
-fn picture_path() -> PathBuf {
-    let root = std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(PathBuf::new, PathBuf::from);
-    root.join("target").join("fleet.svg")
 }

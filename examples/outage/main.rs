@@ -24,7 +24,6 @@ mod svg;
 
 use std::error::Error;
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use command::{Arguments, Command, Instead};
@@ -79,13 +78,7 @@ fn outage(options: &Options) -> Result<(), Box<dyn Error>> {
     let (bare, breaker) = runs?;
 
     let figures = [Figures::of(&bare), Figures::of(&breaker)];
-    let picture = picture_path();
-    if let Some(folder) = picture.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    std::fs::write(&picture, svg::draw(&plan, [(&bare, &figures[0]), (&breaker, &figures[1])]))
-        .map_err(|error| format!("cannot write {}: {error}", picture.display()))?;
-
+    let picture = pieces::save("outage.svg", &svg::draw(&plan, [(&bare, &figures[0]), (&breaker, &figures[1])]))?;
     let text = if options.json {
         format!("{}\n", report::json(&figures))
     } else {
@@ -104,10 +97,4 @@ fn both(plan: &Plan, progress: &Progress) -> Result<(Run, Run), Box<dyn Error>> 
         let breaker = load::run(plan, Side::Breaker, progress).await?;
         Ok((bare, breaker))
     })
-}
-
-/// Beside cargo's other outputs, from whatever folder `cargo run` was called.
-fn picture_path() -> PathBuf {
-    let root = std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(PathBuf::new, PathBuf::from);
-    root.join("target").join("outage.svg")
 }

@@ -83,9 +83,11 @@ impl Arguments {
     }
 
     pub(crate) fn number<N: FromStr + PartialOrd + Display>(&mut self, least: N, most: N) -> Result<N, Instead> {
-        let legal = format!("a number from {least} to {most}");
-        let value = self.value(&legal)?;
+        let value = self.value(&format!("a number from {least} to {most}"))?;
         let number = value.parse().ok().filter(|number| (&least..=&most).contains(&number));
-        number.ok_or_else(|| Instead::Refused(format!("{} is `{value}`: must be {legal}", self.name)))
+        number.ok_or_else(|| {
+            let kind = if "0.5".parse::<N>().is_ok() { "number" } else { "whole number" };
+            Instead::Refused(format!("{} is `{value}`: must be a {kind} from {least} to {most}", self.name))
+        })
     }
 }

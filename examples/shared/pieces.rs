@@ -1,6 +1,8 @@
-//! What the examples' pictures are made of: colours, rectangles and words.
+//! What the examples' pictures are made of (colours, rectangles and words), and where they go.
 
+use std::error::Error;
 use std::fmt::Write;
+use std::path::PathBuf;
 
 pub(crate) const INK: &str = "#1c2530";
 pub(crate) const FAINT: &str = "#5b6673";
@@ -33,4 +35,14 @@ pub(crate) fn rect(svg: &mut String, (x, y): (f64, f64), (width, height): (f64, 
 
 pub(crate) fn text(svg: &mut String, (x, y): (f64, f64), more: &str, fill: &str, words: &str) {
     let _ = writeln!(svg, "<text x=\"{x:.1}\" y=\"{y:.1}\" fill=\"{fill}\" {more}>{words}</text>");
+}
+
+/// Writes a picture beside cargo's other outputs, from whatever folder `cargo run` was called, and says where.
+pub(crate) fn save(name: &str, svg: &str) -> Result<PathBuf, Box<dyn Error>> {
+    let root = std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(PathBuf::new, PathBuf::from);
+    let folder = root.join("target");
+    std::fs::create_dir_all(&folder)?;
+    let path = folder.join(name);
+    std::fs::write(&path, svg).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    Ok(path)
 }

@@ -57,7 +57,7 @@ async fn it_shows_an_outage_and_ends_when_it_was_asked_to() {
 #[tokio::test]
 async fn a_bad_argument_is_named_with_what_is_legal() {
     for (arguments, why) in [
-        (&["--port", "65536"][..], "live: --port is `65536`: must be a number from 0 to 65535\n"),
+        (&["--port", "65536"][..], "live: --port is `65536`: must be a whole number from 0 to 65535\n"),
         (&["--seconds"], "live: --seconds needs a value: a number from 1 to 86400\n"),
         (&["--write"], "live: unknown argument `--write`: legal are --port N, --writable, --seconds N and --help\n"),
     ] {
