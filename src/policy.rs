@@ -520,28 +520,71 @@ mod testing {
 
 #[cfg(all(test, feature = "alloc", not(failfast_loom)))]
 mod tests {
-    use super::testing::Breaker;
-    use super::{Consecutive, CountWindow, Rule, TimeWindow, into::Sealed};
+    use super::testing::{At, Breaker};
+    use super::{BoxPolicy, Consecutive, CountWindow, Period, Rule, TimeWindow, into::Sealed};
     use crate::policy::engine::Engine;
     use crate::raw::bits::GENERATION_BITS;
     use crate::snapshot::CountsList;
     use crate::time::Timestamp;
 
-    #[test]
-    fn evidence_does_not_come_back_when_generations_wrap() {
+    const CALL: At = At(Timestamp::ORIGIN);
+
+    /// One of each kind.
+    fn policies() -> BoxPolicy {
         let rules: [Rule; 3] =
             [Consecutive::new(5).into(), CountWindow::standard().into(), TimeWindow::standard().into()];
-        let (policy, breaker) = (rules.into_policy().unwrap().policy, Breaker::closed());
-        let generation = breaker.reset().generation();
+        rules.into_policy().unwrap().policy
+    }
+
+    fn counts(policy: &BoxPolicy, period: Period<'_>) -> CountsList {
         let mut counts = CountsList::default();
-        policy.live(&(), generation, Timestamp::ORIGIN, &mut counts);
-        policy.publish(generation, &mut counts.iter());
-        let evidence = || [0, 1, 2].map(|index| policy.published(&(), generation, index).is_some());
+        policy.live(&(), period.generation(), Timestamp::ORIGIN, &mut counts);
+        counts
+    }
+
+    fn failed(policy: &BoxPolicy, period: Period<'_>) -> [u64; 3] {
+        let counts = counts(policy, period);
+        [0, 1, 2].map(|index| counts.get(index).unwrap().failed)
+    }
+
+    #[test]
+    fn a_straggler_leaves_what_was_counted_as_it_is() {
+        let (policy, breaker) = (policies(), Breaker::closed());
+        let old = breaker.period();
+        let new = breaker.reset();
+        policy.record(&(), new, true, &CALL);
+        for is_failure in [true, false] {
+            policy.record(&(), old, is_failure, &CALL);
+            policy.begin(old);
+            assert_eq!(failed(&policy, new), [1; 3]);
+        }
+    }
+
+    #[test]
+    fn a_new_generation_leaves_no_old_tag_where_there_is_only_one() {
+        let (policy, breaker) = (policies(), Breaker::closed());
+        let old = breaker.period();
+        policy.record(&(), old, true, &CALL);
+        let new = breaker.reset();
+        policy.begin(new);
+        // A time window's cells are tagged one by one, when something is counted in them.
+        assert_eq!(failed(&policy, old), [0, 0, 1]);
+        policy.record(&(), new, true, &CALL);
+        policy.begin(new);
+        assert_eq!(failed(&policy, new), [1; 3]);
+    }
+
+    #[test]
+    fn evidence_does_not_come_back_when_generations_wrap() {
+        let (policy, breaker) = (policies(), Breaker::closed());
+        let first = breaker.reset();
+        policy.publish(first.generation(), &mut counts(&policy, first).iter());
+        let evidence = || [0, 1, 2].map(|index| policy.published(&(), first.generation(), index).is_some());
         assert_eq!(evidence(), [true; 3]);
         for _ in 0..1 << GENERATION_BITS {
             policy.begin(breaker.reset());
         }
-        assert_eq!(breaker.period().generation(), generation);
+        assert_eq!(breaker.period().generation(), first.generation());
         assert_eq!(evidence(), [false; 3]);
     }
 }

@@ -177,36 +177,3 @@ impl super::engine::Allocate for Consecutive {
         Self::empty()
     }
 }
-
-#[cfg(all(test, not(failfast_loom)))]
-mod tests {
-    use super::super::testing::{At, Breaker};
-    use super::*;
-
-    const CALL: At = At(Timestamp::ORIGIN);
-
-    #[test]
-    fn a_straggler_leaves_the_streak_as_it_is() {
-        let breaker = Breaker::closed();
-        let (policy, old) = (Consecutive::empty(), breaker.period());
-        let new = breaker.reset();
-        policy.record(&9, new, true, &CALL);
-        for failed in [true, false] {
-            policy.record(&9, old, failed, &CALL);
-            assert_eq!(policy.streak(new.generation()), 1);
-        }
-    }
-
-    #[test]
-    fn of_an_old_generation_a_new_one_leaves_no_tag() {
-        let breaker = Breaker::closed();
-        let (policy, old) = (Consecutive::empty(), breaker.period());
-        policy.record(&9, old, true, &CALL);
-        let new = breaker.reset();
-        policy.begin(new);
-        assert_eq!(policy.streak(old.generation()), 0);
-        policy.record(&9, new, true, &CALL);
-        policy.begin(new);
-        assert_eq!(policy.streak(new.generation()), 1);
-    }
-}

@@ -673,6 +673,15 @@ mod tests {
             Self(made.policy, made.rules)
         }
 
+        /// Over ten calls, all of them successes, and known to be.
+        fn spotless(period: Period<'_>) -> Self {
+            let window = Self::over(10);
+            for _ in 0..10 + CHUNK {
+                window.record(period, false);
+            }
+            window
+        }
+
         fn record(&self, period: Period<'_>, failed: bool) {
             self.0.record(&self.1, period, failed, &CALL);
         }
@@ -688,38 +697,10 @@ mod tests {
     }
 
     #[test]
-    fn a_straggler_leaves_the_window_as_it_is() {
-        let breaker = Breaker::closed();
-        let (window, old) = (Made::over(10), breaker.period());
-        let new = breaker.reset();
-        window.record(new, true);
-        for failed in [true, false] {
-            window.record(old, failed);
-            window.0.begin(old);
-            assert_eq!(window.failed(new), 1);
-        }
-    }
-
-    #[test]
-    fn of_an_old_generation_a_new_one_leaves_no_tag() {
-        let breaker = Breaker::closed();
-        let (window, old) = (Made::over(10), breaker.period());
-        window.record(old, true);
-        let new = breaker.reset();
-        window.0.begin(new);
-        assert_eq!(window.failed(old), 0);
-        window.record(new, true);
-        window.0.begin(new);
-        assert_eq!(window.failed(new), 1);
-    }
-
-    #[test]
     fn a_success_in_a_full_window_of_successes_writes_nothing() {
         let breaker = Breaker::closed();
-        let (window, period) = (Made::over(10), breaker.period());
-        for _ in 0..10 + CHUNK {
-            window.record(period, false);
-        }
+        let period = breaker.period();
+        let window = Made::spotless(period);
         let before = window.0.load();
         window.record(period, false);
         assert!(before == window.0.load());
@@ -728,10 +709,7 @@ mod tests {
     #[test]
     fn the_first_success_after_a_window_of_successes_is_counted() {
         let breaker = Breaker::closed();
-        let (window, old) = (Made::over(10), breaker.period());
-        for _ in 0..10 + CHUNK {
-            window.record(old, false);
-        }
+        let window = Made::spotless(breaker.period());
         let new = breaker.reset();
         window.record(new, false);
         assert_eq!(window.0.tally_of(&window.1, new.generation()).total, 1);

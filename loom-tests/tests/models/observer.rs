@@ -1,7 +1,6 @@
 //! What is told: each transition once, each beginning of a cause, and a history that is read while it is written.
 
 use std::sync::Arc;
-
 use std::time::Duration;
 
 use failfast::{CircuitBreaker, Consecutive, Fault, History, IntoPolicy, Policy, State, TimeWindow};
